@@ -20,7 +20,7 @@ const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
 const OF_PEERS: [&str; 3] = ["--to", "--forget", "--trust"];
 
 /// What lists the names of links and of peers in any shell, one per line and nothing without any. A shell may take what it is
-/// offered for its own language (`compgen -W` does), and whoever can make a file here would run code in it: so only what is a
+/// offered for its own language (`compgen -W` does), and a user who can make a file here would run code in it: so only what is a
 /// name is printed (src/name.rs).
 const LINKS: &str = r#"for dir in "${STS_CONFIG_DIR:-${XDG_CONFIG_HOME:-$HOME/.config}/sts}" /etc/sts; do command ls "$dir" 2>/dev/null; done | LC_ALL=C sed -n "s/^\([A-Za-z0-9][A-Za-z0-9._-]\{0,63\}\)\.conf\$/\1/p""#;
 const PEERS: &str = r#"LC_ALL=C sed -n "s/^\([A-Za-z0-9][A-Za-z0-9._-]\{0,63\}\) sts-rsa .*/\1/p" "${STS_CONFIG_DIR:-${XDG_CONFIG_HOME:-$HOME/.config}/sts}/known_peers" /etc/sts/known_peers 2>/dev/null"#;

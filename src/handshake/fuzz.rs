@@ -159,7 +159,7 @@ impl HandshakeMachine {
         format!("{:?} {:?}", self.handshake, self.handshake.deadline())
     }
 
-    /// Whoever has no pinned key gets an answer to step 1 or 2, and else may only be told about.
+    /// A device without a pinned key gets an answer to step 1 or 2; otherwise it may only be reported.
     fn check_unproved(&self, action: &Action) {
         let is_harmless = match action {
             Action::Claim(..) | Action::Wait => true,

@@ -1,6 +1,6 @@
 //! Where the broker is, and what is spoken below MQTT on the way to it.
 //!
-//! Each question has one field. Whoever connects asks [`Endpoint::address`] for the socket, then puts the layers on it in this
+//! Each question has one field. The dialer asks [`Endpoint::address`] for the socket, then puts the layers on it in this
 //! order: [`Endpoint::proxy`], [`Endpoint::tls`], [`Endpoint::web_socket`]. A layer that is absent is not spoken.
 
 use std::fmt;

@@ -99,7 +99,7 @@ const FCNTLS: [c_int; 12] = [
 /// With one of these flags, an open makes a file (open(2)): `O_CREAT`, and `O_TMPFILE` without the one for directories in it.
 const MAKES: c_int = libc::O_CREAT | libc::O_TMPFILE & !libc::O_DIRECTORY;
 
-/// What lets whoever executes a file be its owner or group.
+/// What makes a process the owner or group of the file that it executes.
 const SET_ID: u32 = libc::S_ISUID | libc::S_ISGID;
 
 /// What a thread does to itself: give itself, and its memory, a name for debuggers.
@@ -225,7 +225,7 @@ mod tests {
         ] {
             assert!(!filter.knows(call), "{call}");
         }
-        // TIOCSTI and TIOCLINUX put words into the mouth of whoever sits at the terminal.
+        // TIOCSTI and TIOCLINUX type at the terminal in the place of its user.
         assert!(!IOCTLS.contains(&0x5412) && !IOCTLS.contains(&0x541c));
     }
 }

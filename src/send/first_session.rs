@@ -88,8 +88,8 @@ struct NoSession<'a, 's> {
 }
 
 impl NoSession<'_, '_> {
-    /// The stream and its peer, by the sessions that there are now. A stream that was found stays with its peer, whoever else
-    /// paired since. What it needs beyond a session, it gets here, when the spool is its own.
+    /// The stream and its peer, by the sessions that there are now. A stream that was found stays with its peer, even if others
+    /// have paired since. What it needs beyond a session, it gets here, when the spool is its own.
     fn open_stream(&mut self, now: Instant) -> Result<(Box<dyn OutgoingStream>, Option<Digest>)> {
         let mut stream = match self.found.take() {
             Some(stream) => stream,

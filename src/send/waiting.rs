@@ -74,7 +74,7 @@ pub(super) fn wait<O: Blocker>(
         let stop = events.stop_requested();
         blocker.keep_input(stop > Stop::No, now)?;
         if blocker.left().is_some() {
-            // The blocker may have gone while this was read. If it has not now, whoever sends has all of it in view.
+            // The blocker may have gone while this was read. If it has not now, the run that sends has seen all of it.
             if let Some(gained) = blocker.look(now)? {
                 return Ok(gained);
             }

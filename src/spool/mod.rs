@@ -59,12 +59,12 @@
 //!
 //! | of | leaves | and then |
 //! |---|---|---|
-//! | a run that appends, in its write | a part of a chunk at the end of the last segment | it is not whole, so no run takes it for a record; whoever appends next cuts it off, under the lock |
+//! | a run that appends, in its write | a part of a chunk at the end of the last segment | it is not whole, so no run takes it for a record; the run that appends next cuts it off, under the lock |
 //! | the same, after the write | whole records | they are in the queue |
 //! | the sender | what it had not acknowledged | it is read again by the next sender |
 //! | the sender, cutting anew | a `.cut` that the state makes valid, or not | no run appends until a sender has given it its name, or removed it |
 //! | the same, after that | old segments beside the new one | all in them is acknowledged; a run that knows the last one of them finds that another segment begins with the next record, and looks at all anew |
-//! | the machine | what was synchronized | the sender synchronizes the last segment before it seals a record, whoever wrote it; earlier ones were, before the last one was made |
+//! | the machine | what was synchronized | the sender synchronizes the last segment before it seals a record, whichever run wrote it; earlier ones were, before the last one was made |
 //!
 //! What a number was given to is never given to another record: without segments the next number is in `state`, which
 //! is synchronized before the last segment is removed.

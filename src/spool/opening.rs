@@ -16,7 +16,7 @@ pub(super) const SEND_LOCK: &str = "lock";
 pub(crate) struct Opening<'a> {
     options: &'a SpoolOptions,
     owner: Owner<'a>,
-    /// Held from the first attempt on at which no other run sent: whoever leaves its records to the run that sends
+    /// Held from the first attempt on at which no other run sent: a run that leaves its records to the run that sends
     /// relies on that one to send them.
     sending: Option<Lock>,
 }

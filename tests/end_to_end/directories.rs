@@ -250,7 +250,7 @@ fn a_session_in_the_other_usual_place_is_found_and_said() {
     Process::spawn_with(command, "x\n").wait().succeeded();
 }
 
-/// Whoever owns a configuration could turn encryption off with one line.
+/// The owner of a configuration could turn encryption off with one line.
 #[test]
 fn a_configuration_that_another_user_can_change_is_refused() {
     let broker = Broker::start();

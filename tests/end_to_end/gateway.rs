@@ -28,7 +28,7 @@ fn enrolling(fleet: &Fleet, code: &str) -> Process {
 }
 
 #[test]
-fn a_code_takes_in_the_one_device_that_has_it_whoever_else_calls() {
+fn a_code_takes_in_the_one_device_that_has_it_though_others_call() {
     let broker = Broker::start();
     let fleet = Fleet::paired(&broker, AREA, 0..2);
     let sniffer = Sniffer::start(&broker);
@@ -69,7 +69,7 @@ fn a_code_takes_in_the_one_device_that_has_it_whoever_else_calls() {
     serving.stop().succeeded();
 }
 
-/// The service answers whoever has no code, the enrolment whoever has one; neither takes the other's for a mistake.
+/// The service answers devices without a code, the enrolment those with one; neither takes the other's for a mistake.
 #[test]
 fn a_device_is_enrolled_while_the_gateway_serves() {
     let broker = Broker::start();

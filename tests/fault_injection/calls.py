@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 # What each call fails with: errors of its manual page that a sound program can meet on a sound machine, the worst first.
 # brk(2) has no errno: the kernel returns the old end, and what is lower than asked for is no success.
-# A call that is in none of the tables ends the run: whoever adds a call to the product says here how it fails.
+# A call that is in none of the tables ends the run: a change that adds a call to the product says here how it fails.
 DISK_READ = ["EIO", "EINTR"]
 DISK_WRITE = ["ENOSPC", "EIO", "EINTR"]
 LOOKUP = ["EIO", "EACCES", "ENOMEM"]

@@ -118,7 +118,7 @@ class Receiver:
         """A frame of the tag that does not open: a hint, or one of which the key is erased.
 
         The page does not say how such a frame of a stream that asks for confirms is
-        answered. It is answered with a confirm, which is true whoever sent the frame.
+        answered. It is answered with a confirm, which is true for any sender of the frame.
         """
         st = s["streams"].get(str(h.stream))
         if st and bytes.fromhex(st["salt"]) != h.salt:

@@ -111,7 +111,7 @@ pub(crate) fn unhex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| u8::try_from(pair[0] << 4 | pair[1]).unwrap()).collect()
 }
 
-/// A generator that gives the bytes of a vector, in this order, to whoever draws as many; others draw anything.
+/// A generator that gives the bytes of a vector, in this order, to a caller that draws as many; others draw anything.
 pub(crate) struct Scripted {
     script: VecDeque<Vec<u8>>,
     others: StdRng,

@@ -15,7 +15,7 @@ fn tree() -> KeyTree {
     KeyTree::new(key())
 }
 
-/// As a file that is read again has them: each key is in memory once.
+/// A session file that is read again has the keys that are known: each of them stays in memory once.
 #[test]
 fn a_key_that_is_the_same_is_shared_and_no_other() {
     let address = |tree: &KeyTree| tree.nodes().map(|(_, key)| key.expose().as_ptr()).collect::<Vec<_>>();

@@ -202,7 +202,7 @@ impl SignedAttempt {
         })
     }
 
-    /// Who signed an AUTHACK; the fingerprint of its key if that is not pinned. Whoever forged the INITACK can show the key
+    /// Who signed an AUTHACK; the fingerprint of its key if that is not pinned. The forger of an INITACK can show the key
     /// of the genuine slave in any number of AUTHACKs, so one signature of each attempt is looked at.
     fn verify_proof(
         &mut self,

@@ -282,11 +282,11 @@ proptest! {
             _ => {}
         }
         for at in 0..2 {
-            // Whoever would keep it hears so, if the peer has a tool that answers while its sts-pair does not run.
+            // The end that would keep it is told so, if the peer has a tool that answers while its sts-pair does not run.
             if young[at] && listens[1 - at] && from[at] + Duration::from_secs(2) < from[1 - at] {
                 prop_assert_eq!(ends[at], End::Kept);
             }
-            // Whoever wants a new one, and was there before, gets it: its other tools do not speak in its place.
+            // The end that wants a new one, and was there before, gets it: its other tools do not speak in its place.
             if !young[at] && from[at] < from[1 - at] && from[1 - at] + 2 * REPLY_TIMEOUT < from[at] + TIMEOUT {
                 prop_assert_eq!(ends[at], End::Paired);
             }

@@ -365,7 +365,7 @@ fn features_of_a_later_version_are_signed_and_do_no_harm() {
     assert_eq!(world.pending[0].keys, keys);
 }
 
-/// Whoever took a step 5 for superseded because an attempt with another verdict came later would keep a master waiting.
+/// If a step 5 counted as superseded because an attempt with another verdict came later, a master would wait for ever.
 #[test]
 fn an_attempt_that_was_declined_supersedes_none() {
     let mut world = World::usual(1);

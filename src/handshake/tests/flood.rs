@@ -9,7 +9,7 @@ use crate::crypto::schedule::{Schedule, open_once, signed_by_master};
 use crate::handshake::merkle::{MAX_LEAVES, root_over};
 use crate::message::{AuthReq, InitAck, InitReq, Proof};
 
-/// Whoever answers an INITREQ without being the slave; it can open the AUTHREQs that answer it, and does.
+/// A device that answers an INITREQ and is not the slave; it can open the AUTHREQs that answer it, and does.
 struct Forger {
     init_req: Vec<u8>,
     schedules: BTreeMap<AttemptId, Schedule>,

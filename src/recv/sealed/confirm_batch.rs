@@ -57,9 +57,9 @@ impl Batch {
     }
 }
 
-/// When senders are told that something is missing: at once, since with each further message more of what they have on
-/// the way may be lost; but not for each message that arrives early, since all of them would tell the same while the
-/// sender already resends.
+/// When senders are told that something is missing. The first time at once: the sooner they resend, the less they have on
+/// the way that may be lost, too. Then no more often than each [`GAP_INTERVAL`]: the messages that arrive meanwhile show
+/// the same gap, which is being filled already.
 #[derive(Default)]
 pub(super) struct GapReports {
     pub(super) due: Option<Instant>,

@@ -248,7 +248,7 @@ impl<'a> ReceivedStreams<'a> {
 
     /// What becomes of a message that no key opens. The keys of a stream that is over are gone, so nothing proves that
     /// what comes again of it is authentic: it is dropped, and changes nothing but a count. Its sender may lack our
-    /// last confirm, which is true whoever asks for it.
+    /// last confirm, which is true for anybody who asks.
     pub(super) fn take_unproven(&mut self, message: Message, now: Instant) -> Disposition {
         let Some((peer, stream, claim)) = self.sessions.receiver.claim(&message.payload) else {
             return self.leave_or_reject(message, Rejected::NotAuthentic, now);

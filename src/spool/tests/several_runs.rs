@@ -1,4 +1,4 @@
-//! Several runs with one spool: what each of them appends is sent once, in order, whoever ends when.
+//! Several runs with one spool: what each of them appends is sent once, in order, whichever of them ends first.
 
 use super::*;
 

@@ -226,7 +226,7 @@ fn wills_have_a_key_of_their_own_until_the_stream_ends() {
     assert!(sender.will(0, &[&longest[..], &[7]].concat(), &mut rng()).is_err(), "too long");
 }
 
-/// It has a number of its own, so what it says of messages is nothing, whoever is owed a confirm.
+/// It has a number of its own, so it says nothing of messages, whether or not a confirm is owed.
 #[test]
 fn a_will_that_does_not_open_says_only_that_its_stream_is_over() {
     let (master, slave) = pair(1, Suite::Gcm);

@@ -24,7 +24,7 @@ fn the_last_number_of_all_is_nobodys() {
     assert!(receive(&mut receiver, &raw(&master, FrameType::Enc, u32::MAX - 1, b"\x01data")).1.is_ok());
 }
 
-/// Whoever has the key of the side streams can seal them.
+/// A peer has the key of all side streams, so it can seal them.
 #[test]
 fn the_last_side_stream_is_nobodys_and_none_has_a_kill() {
     let (master, slave) = pair(1, Suite::Gcm);

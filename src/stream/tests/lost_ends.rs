@@ -271,7 +271,7 @@ fn a_stream_that_comes_after_a_newer_one_of_its_sequence_closes_nothing() {
     assert_eq!((accepted.gap, accepted.skip), (None, 0));
 }
 
-/// Whoever tells it, and whatever it says it continued: a device moves its own streams, into sequences that it named.
+/// Whatever stream tells it, and whatever it says it continued: a device moves its own streams, into sequences that it named.
 #[test]
 fn only_the_streams_of_its_own_device_are_moved() {
     let (master, slave) = pair(1, Suite::Gcm);

@@ -172,7 +172,7 @@ fn a_broker_that_comes_and_goes_is_not_asked_ever_faster() {
 }
 
 #[test]
-fn whoever_has_an_id_of_its_own_uses_a_broker_that_comes_and_goes() {
+fn a_client_with_an_id_of_its_own_uses_a_broker_that_comes_and_goes() {
     let mut rig = Rig::new(|options| options.unique_client_id = true);
     for round in 0..40 {
         rig.connect(false);

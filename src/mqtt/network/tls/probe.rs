@@ -19,7 +19,7 @@ pub(in crate::mqtt::network) struct TlsProbe(TlsTransport);
 
 impl TlsProbe {
     pub(in crate::mqtt::network) fn new(lower: Box<dyn Transport>, node: &Node) -> Result<Self, ConnectionLost> {
-        // No key has this pin, so that nothing is ever said to whoever it is.
+        // No key has this pin, so that nothing is ever said to the other end.
         let options = TlsOptions { pin: Some(KeyPin::of(&[])), ..TlsOptions::default() };
         let layer = TlsLayer::new(options).map_err(|error| ConnectionLost::new(error.to_string()))?;
         layer.connect(lower, node).map(Self)

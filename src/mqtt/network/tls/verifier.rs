@@ -53,7 +53,7 @@ impl BrokerVerifier {
         Ok(Self { authorities, pin, provider, shown: Mutex::default(), token: Mutex::default() })
     }
 
-    /// Does something during which whoever shows this token, which must be random, is accepted.
+    /// Does something during which a server that shows this token, which must be random, is accepted.
     pub(super) fn with_stand_in<T>(&self, token: [u8; 32], act: impl FnOnce() -> T) -> T {
         *self.token.lock().unwrap_or_else(PoisonError::into_inner) = Some(token);
         let result = act();

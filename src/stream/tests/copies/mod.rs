@@ -1,4 +1,4 @@
-//! Claim: whoever copies a device, and whatever of it (its directory, its spool, the running process), no header is
+//! Claim: if a device is copied, in whatever part (its directory, its spool, the running process), no header is
 //! used for two messages but by two copies of one running process; and what is lost by a copy, on the way or with the
 //! end of a stream, is never silent. A thief opens nothing that was received to its end, and a flood changes nothing.
 //!
@@ -136,7 +136,7 @@ struct World {
     doubtful: BTreeSet<u64>,
 }
 
-/// The data of a message, whoever sealed it.
+/// The data of a message of any device.
 fn text_of(slave: &Session, frame: &[u8]) -> Option<u64> {
     let mut plaintext = BytesMut::new();
     let opened = receiver(&[slave]).open(frame, &mut plaintext).ok()?;

@@ -1,6 +1,6 @@
 //! Tickets with which a connection goes on from an earlier one, without certificates: of this run, and of the one before it.
 //!
-//! A ticket is used once. That of the run before is in a file of the runtime directory: whoever removes the file may use it,
+//! A ticket is used once. That of the run before is in a file of the runtime directory: the run that removes the file may use it,
 //! and what the broker sends then replaces it. It is bound to the broker, the files and the options. Tickets that follow
 //! one another are good for a day after the full handshake in which the certificate was checked (`record.rs`). Nothing here
 //! ends a run: without a ticket there is a full handshake.

@@ -158,7 +158,7 @@ impl ResolvesServerCert for Shown {
     }
 }
 
-/// There is nothing to prove: whoever has the token is the stand-in.
+/// There is nothing to prove: the server that has the token is the stand-in.
 #[derive(Debug)]
 struct NoKey;
 

@@ -82,11 +82,15 @@ impl ConnectionLost {
     }
 
     /// Adds what to do, where that is known better than the obstacle tells.
-    #[cfg(feature = "tls")]
     #[must_use]
-    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
+    pub(super) fn hint(self, hint: impl Into<String>) -> Self {
+        self.hint_if(Some(hint))
+    }
+
+    /// As [`ConnectionLost::hint`], if there is one.
+    #[must_use]
+    pub(super) fn hint_if(self, hint: Option<impl Into<String>>) -> Self {
+        Self { hint: hint.map(Into::into), ..self }
     }
 
     /// Says that another attempt would fail, too, unless something is changed here or at the broker.

@@ -36,8 +36,10 @@ impl Outage {
 
     /// A connection was lost that the broker had accepted: it is known to be one.
     pub(super) fn after_connack(endpoint: &Endpoint, lost: &ConnectionLost) -> Self {
-        let hint = (lost.obstacle() == Obstacle::TakenOver).then(|| hint(Obstacle::TakenOver, endpoint)).flatten();
-        Self { why: at_place(endpoint, lost), hint }
+        let known = lost.hint_text().map(str::to_owned);
+        let taken_over =
+            || (lost.obstacle() == Obstacle::TakenOver).then(|| hint(Obstacle::TakenOver, endpoint)).flatten();
+        Self { why: at_place(endpoint, lost), hint: known.or_else(taken_over) }
     }
 
     /// The error of a run that ends for this reason alone.
@@ -226,5 +228,7 @@ mod tests {
         let reset = ConnectionLost::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
         let outage = Outage::after_connack(&Endpoint::tcp("broker", 8883), &reset);
         assert_eq!((outage.to_string(), outage.hint()), ("broker:8883: connection reset".to_owned(), None));
+        let told = ConnectionLost::new("moved").hint("set `host = b2`");
+        assert_eq!(Outage::after_connack(&Endpoint::tcp("broker", 8883), &told).hint(), Some("set `host = b2`"));
     }
 }

@@ -1,13 +1,13 @@
 //! Claim: a run that waited in vain says for what, even with `-q`: what listens at the broker's port, if anything; whether
 //! the broker or the receiver was silent; or that permissions may be missing. Each error says what to check.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use crate::broker::{Broker, Options};
-use crate::device::{LINK, Pair, S2M};
+use crate::device::{LINK, M2S, Pair, S2M};
 use crate::process::{Ended, Process};
-use crate::server::{CONNACK, Server, read_once};
+use crate::server::{CONNACK, PINGRESP, Server, read_once};
 
 /// Runs each tool with `-q` against what listens on this port, until its timeout.
 fn each_tool(port: u16, timeout: &str) -> [Ended; 3] {
@@ -71,12 +71,73 @@ fn what_a_broker_closes_the_connection_at_is_named() {
     assert!(ended.stderr.matches("connected again").count() < 3, "{}", ended.stderr);
 }
 
+/// Reads a packet; its first byte, or `None` at the end of the connection.
+fn read_packet(stream: &mut TcpStream) -> Option<u8> {
+    let (mut first, mut byte, mut len, mut shift) = ([0], [0x80], 0, 0);
+    stream.read_exact(&mut first).ok()?;
+    while byte[0] & 0x80 != 0 {
+        stream.read_exact(&mut byte).ok()?;
+        len |= usize::from(byte[0] & 0x7f) << shift;
+        shift += 7;
+    }
+    stream.read_exact(&mut vec![0; len]).ok()?;
+    Some(first[0])
+}
+
+/// As AWS IoT does, which ends the connection where others refuse.
+#[test]
+fn a_topic_for_which_the_broker_ends_the_connection_ends_the_run_and_is_named() {
+    let server = || {
+        Server::start(|_, mut stream| {
+            while let Some(first) = read_packet(&mut stream) {
+                let answer: &[u8] = match first {
+                    0x10 => &[0x20, 3, 0, 0, 0],
+                    0x82 => &[0xe0, 1, 0x87],
+                    _ => &PINGRESP,
+                };
+                if stream.write_all(answer).is_err() || first == 0x82 {
+                    return;
+                }
+            }
+        })
+    };
+    let servers = [(); 2].map(|()| server());
+    let [master, slave] = servers.each_ref().map(|server| Pair::enrolled_at(server.port(), "gcm"));
+    let options = ["-o", "mqtt_version=5", "--timeout", "60", LINK];
+    let plain = [&["-o", "sts_mode=nosec", "-o", "aes=null"], &options[..]].concat();
+    let tools = [(Process::spawn(master.master.pair(&options)), S2M), (Process::spawn(slave.slave.recv(&plain)), M2S)];
+    for (tool, topic) in tools {
+        let refused = format!("the broker refused the subscription to {topic:?}: not authorized (DISCONNECT 0x87)");
+        let ended = tool.wait().failed(&[69], &[&refused, "hint: check `subtop`"]);
+        assert!(
+            ended.stderr.contains(&format!("ended the connection when {topic:?} was subscribed")),
+            "{}",
+            ended.stderr
+        );
+    }
+}
+
 #[test]
 fn what_says_nothing_is_named() {
     let mut kept: Vec<TcpStream> = Vec::new();
     let server = Server::start(move |_, stream| kept.push(stream));
     for ended in each_tool(server.port(), "1") {
         ended.failed(&[69], &["connected, but no answer yet to CONNECT", "1883"]);
+    }
+    // And what is spoken below MQTT.
+    let port = server.port();
+    let pair = Pair::enrolled_over("mqtt://broker.example", "gcm");
+    for (options, said) in [
+        (vec![format!("url=mqtts://localhost:{port}")], format!("localhost:{port}: ")),
+        (vec![format!("url=ws://127.0.0.1:{port}/mqtt")], format!("127.0.0.1:{port}: ")),
+        (vec![format!("url=wss://localhost:{port}/mqtt")], format!("localhost:{port}: ")),
+        (vec![format!("proxy=socks5://127.0.0.1:{port}")], format!("broker.example:1883 through 127.0.0.1:{port}: ")),
+        (vec![format!("proxy=http://127.0.0.1:{port}")], format!("broker.example:1883 through 127.0.0.1:{port}: ")),
+    ] {
+        let options: Vec<_> = options.iter().flat_map(|option| ["-o", option]).collect();
+        let ended =
+            Process::spawn(pair.master.pair(&[&["-q", "--timeout", "1"], &options[..], &[LINK]].concat())).wait();
+        ended.failed(&[69], &[&format!("{said}connected, but no answer yet"), "hint: "]);
     }
 }
 

@@ -97,7 +97,7 @@ impl ClientSession {
     fn connection_refused(&mut self, reason: &Reason, capabilities: &Capabilities) -> ConnectionLost {
         let options = &self.options;
         let error = refusal::connection(reason, options.version, &options.client_id, options.login.is_some());
-        let lost = ConnectionLost::new(error.to_string());
+        let lost = ConnectionLost::new(error.to_string()).hint_if(error.hint_text());
         let limits = self.outgoing.broker_limits();
         let lowers_will =
             options.will.as_ref().is_some_and(|will| limits.lower_for_will(will, reason.code, capabilities));
@@ -167,6 +167,18 @@ impl ClientSession {
             IncomingPublish::New(receipt) => self.events.push_back(event(receipt)),
             IncomingPublish::AcknowledgedRepeat(request) => self.send_answer(request),
             IncomingPublish::PendingRepeat => {}
+        }
+    }
+
+    /// The broker ends the connection, and says why. Where a subscription is pending, that counts as the answer to it: if it was
+    /// for a message instead, the next connection shows that, as nothing is subscribed there for a while.
+    fn disconnected(&mut self, reason: &Reason, now: Instant) -> ConnectionLost {
+        match self.subscriptions.disconnected(reason, now) {
+            Some((lost, event)) => {
+                self.events.extend(event);
+                lost
+            }
+            None => self.disconnected_at_publish(reason, now),
         }
     }
 

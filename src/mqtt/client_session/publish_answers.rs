@@ -74,8 +74,8 @@ impl ClientSession {
         true
     }
 
-    /// The broker ends the connection, and says why.
-    pub(super) fn disconnected(&mut self, reason: &Reason, now: Instant) -> ConnectionLost {
+    /// The broker ends the connection, and says why; that may be for a message.
+    pub(super) fn disconnected_at_publish(&mut self, reason: &Reason, now: Instant) -> ConnectionLost {
         let lost = refusal::disconnected(reason);
         let ConnectionState::Up { keep_alive, .. } = &self.state else { return lost };
         let attempted = self.outgoing.oldest_attempted(self.wire.sent()).filter(|_| reason.is_for_message());

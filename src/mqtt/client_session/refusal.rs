@@ -1,6 +1,7 @@
 //! What the user reads when the broker refuses something, and how to mend it.
 
 use super::outgoing_publish::AttemptedPublish;
+use super::subscriptions::RefusedBy;
 use crate::mqtt::MIN_MESSAGE;
 use crate::mqtt::codec::{Reason, ReasonCode};
 use crate::mqtt::connection_lost::Obstacle;
@@ -56,7 +57,14 @@ pub(super) fn disconnected(reason: &Reason) -> ConnectionLost {
         _ => Obstacle::Other,
     };
     let server = reason.server.as_deref().map(|server| format!("; it names {}", escape(server))).unwrap_or_default();
-    ConnectionLost::at(obstacle, format!("the broker ended the connection: {reason}{server}"))
+    let lost = ConnectionLost::at(obstacle, format!("the broker ended the connection: {reason}{server}"));
+    lost.hint_if(reason.server.as_deref().map(other_server))
+}
+
+/// A DISCONNECT from the broker instead of an answer to SUBSCRIBE.
+pub(super) fn disconnected_at_subscribe(filter: &str, reason: &Reason) -> ConnectionLost {
+    let why = format!("the broker ended the connection when {filter:?} was subscribed: {reason}");
+    ConnectionLost::new(why).hint(subscription_hint(filter))
 }
 
 /// The number of a reason code, as the standard writes it, and the broker's own words.
@@ -77,21 +85,30 @@ fn other_versions(refused: Version) -> String {
     format!("set a version that it supports: {}", others.join(", "))
 }
 
-/// A SUBACK that refuses a topic filter, where that may pass.
-pub(super) fn subscription_for_now(filter: &str, reason: &Reason) -> Error {
-    subscription(filter, reason).and_because("trying again")
+/// A topic filter is refused, where that may pass.
+pub(super) fn subscription_for_now(filter: &str, refused_by: RefusedBy, reason: &Reason) -> Error {
+    subscription(filter, refused_by, reason).and_because("trying again")
 }
 
-/// A SUBACK that refuses a topic filter.
-pub(super) fn subscription(filter: &str, reason: &Reason) -> Error {
+/// A topic filter is refused.
+pub(super) fn subscription(filter: &str, refused_by: RefusedBy, reason: &Reason) -> Error {
     let what = match reason.code {
         // All that MQTT 3.1.1 has, whatever the reason is.
         ReasonCode::UNSPECIFIED_ERROR => "not allowed".to_owned(),
         code => code.to_string(),
     };
+    let packet = match refused_by {
+        RefusedBy::SubAck => "SUBACK",
+        RefusedBy::Disconnect => "DISCONNECT",
+    };
     Error::new(Exit::Unavailable, format!("the broker refused the subscription to {filter:?}"))
-        .because(format!("{what} (SUBACK {})", shown(reason)))
-        .hint(with_topic("check `subtop`, and the permissions of this user on the broker", filter))
+        .because(format!("{what} ({packet} {})", shown(reason)))
+        .hint(subscription_hint(filter))
+}
+
+/// What to check where a topic filter is refused.
+fn subscription_hint(filter: &str) -> String {
+    with_topic("check `subtop`, and the permissions of this user on the broker", filter)
 }
 
 /// Adds to a hint what may be wrong with this topic.

@@ -42,12 +42,28 @@ struct Subscription {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SubscriptionState {
-    /// To be requested, after a refusal not before this time.
-    Missing(Option<Instant>),
+    /// To be requested, after a refusal not before a certain time.
+    Missing(Option<Pause>),
     /// SUBACK is awaited since then, on this connection.
     Requested(Instant),
     /// The broker accepted it, and keeps it as long as the MQTT session.
     Granted,
+}
+
+/// After a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pause {
+    until: Instant,
+    refused_by: RefusedBy,
+}
+
+/// How the broker refused a subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RefusedBy {
+    /// SUBACK: that is for this connection.
+    SubAck,
+    /// DISCONNECT: the next connection would end in the same way, so it has to wait as well.
+    Disconnect,
 }
 
 /// A SUBSCRIBE that the broker has not answered.
@@ -79,17 +95,26 @@ impl Subscription {
     }
 
     /// The broker refused it: what the user is told, at the first of several refusals and at the last.
-    fn refuse(&mut self, reason: &Reason, may_pass: bool, now: Instant) -> Option<Event> {
+    fn refuse(&mut self, refused_by: RefusedBy, reason: &Reason, may_pass: bool, now: Instant) -> Option<Event> {
         let delay = Backoff::new(MIN_RETRY_DELAY, MAX_RETRY_DELAY);
         let refused = self.refused.get_or_insert(Refusals { count: 0, since: now, delay });
         refused.count += 1;
-        self.state = SubscriptionState::Missing(Some(now + refused.delay.next()));
+        self.state = SubscriptionState::Missing(Some(Pause { until: now + refused.delay.next(), refused_by }));
         let is_final =
             refused.count >= MIN_REFUSALS && now.saturating_duration_since(refused.since) >= MIN_REFUSED_TIME;
         if is_final && !may_pass {
-            return Some(Event::Refused(refusal::subscription(&self.filter, reason)));
+            return Some(Event::Refused(refusal::subscription(&self.filter, refused_by, reason)));
         }
-        (refused.count == 1).then(|| Event::Warning(refusal::subscription_for_now(&self.filter, reason)))
+        (refused.count == 1).then(|| Event::Warning(refusal::subscription_for_now(&self.filter, refused_by, reason)))
+    }
+
+    /// What was asked for on a connection that is gone is to be asked for again.
+    fn reset(&mut self) {
+        let keeps_pause =
+            matches!(self.state, SubscriptionState::Missing(Some(Pause { refused_by: RefusedBy::Disconnect, .. })));
+        if !keeps_pause {
+            self.state = SubscriptionState::Missing(None);
+        }
     }
 }
 
@@ -106,13 +131,12 @@ impl Subscriptions {
 
     /// The broker kept no session, and so no subscription.
     pub(super) fn session_lost(&mut self) {
-        self.0.iter_mut().for_each(|one| one.state = SubscriptionState::Missing(None));
+        self.0.iter_mut().for_each(Subscription::reset);
     }
 
     /// The connection is gone, and with it the answers. Another one may lead to a node that grants what the last one refused.
     pub(super) fn connection_ended(&mut self) {
-        let missing = self.0.iter_mut().filter(|one| one.state != SubscriptionState::Granted);
-        missing.for_each(|one| one.state = SubscriptionState::Missing(None));
+        self.0.iter_mut().filter(|one| one.state != SubscriptionState::Granted).for_each(Subscription::reset);
     }
 
     /// Since when the oldest answer is awaited.
@@ -122,8 +146,14 @@ impl Subscriptions {
 
     /// The request that the broker has to answer next.
     pub(super) fn pending(&self) -> Option<PendingSubscription<'_>> {
-        let oldest = self.0.iter().filter(|one| one.requested_at().is_some()).min_by_key(|one| one.requested_at())?;
+        let oldest = &self.0[self.oldest_pending()?];
         Some(PendingSubscription { filter: &oldest.filter, was_granted: oldest.was_granted })
+    }
+
+    /// The place of the request that the broker has to answer next.
+    fn oldest_pending(&self) -> Option<usize> {
+        let pending = self.0.iter().enumerate().filter_map(|(place, one)| Some((one.requested_at()?, place)));
+        pending.min().map(|(_, place)| place)
     }
 
     /// The answers get their full time again.
@@ -134,7 +164,10 @@ impl Subscriptions {
 
     /// When to call [`Subscriptions::request_missing`], for those that were refused.
     pub(super) fn retry_at(&self) -> Option<Instant> {
-        let retry_at = |one: &Subscription| if let SubscriptionState::Missing(at) = one.state { at } else { None };
+        let retry_at = |one: &Subscription| match one.state {
+            SubscriptionState::Missing(Some(Pause { until, .. })) => Some(until),
+            _ => None,
+        };
         self.0.iter().filter_map(retry_at).min()
     }
 
@@ -142,7 +175,7 @@ impl Subscriptions {
     /// that a moment ago. `retained` says whether it also wants what the broker kept.
     pub(super) fn request_missing(&mut self, retained: bool, now: Instant, mut send: impl FnMut(Request<'_>)) {
         let ids = MAX_PUBLISH_ID + 1..=u16::MAX;
-        let is_due = |one: &Subscription| matches!(one.state, SubscriptionState::Missing(not_before) if not_before.is_none_or(|at| now >= at));
+        let is_due = |one: &Subscription| matches!(one.state, SubscriptionState::Missing(pause) if pause.is_none_or(|pause| now >= pause.until));
         for (one, pkid) in self.0.iter_mut().zip(ids).filter(|(one, _)| is_due(one)) {
             one.state = SubscriptionState::Requested(now);
             send(Request::Subscribe { pkid, filter: &one.filter, qos: one.qos, retained });
@@ -156,7 +189,7 @@ impl Subscriptions {
         granted: &[std::result::Result<Qos, Reason>],
         now: Instant,
     ) -> std::result::Result<Option<Event>, ConnectionLost> {
-        let was_any_granted = self.0.iter().any(|one| one.was_granted);
+        let was_any_granted = self.was_any_granted();
         let place = pkid.checked_sub(MAX_PUBLISH_ID + 1).map(usize::from);
         let Some(one) = place.and_then(|place| self.0.get_mut(place)) else { return Ok(None) };
         if one.requested_at().is_none() {
@@ -166,9 +199,23 @@ impl Subscriptions {
             [Ok(granted)] => Ok(Some(one.grant(*granted))),
             [Err(reason)] => {
                 let may_pass = was_any_granted || reason.class() == ReasonClass::Temporary;
-                Ok(one.refuse(reason, may_pass, now))
+                Ok(one.refuse(RefusedBy::SubAck, reason, may_pass, now))
             }
             _ => Err(ConnectionLost::malformed("SUBACK: not exactly one return code for one topic filter")),
         }
+    }
+
+    /// DISCONNECT came in place of SUBACK, if one is awaited and it can be for a SUBSCRIBE: returns why the connection is lost
+    /// then, and what the user is to know.
+    pub(super) fn disconnected(&mut self, reason: &Reason, now: Instant) -> Option<(ConnectionLost, Option<Event>)> {
+        let place = self.oldest_pending().filter(|_| reason.is_for_subscription())?;
+        let was_any_granted = self.was_any_granted();
+        let one = &mut self.0[place];
+        let lost = refusal::disconnected_at_subscribe(&one.filter, reason);
+        Some((lost, one.refuse(RefusedBy::Disconnect, reason, was_any_granted, now)))
+    }
+
+    fn was_any_granted(&self) -> bool {
+        self.0.iter().any(|one| one.was_granted)
     }
 }

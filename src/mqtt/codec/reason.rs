@@ -77,6 +77,7 @@ impl ReasonCode {
     pub(in crate::mqtt) const BAD_AUTH_METHOD: Self = Self(0x8c);
     pub(in crate::mqtt) const KEEP_ALIVE_TIMEOUT: Self = Self(0x8d);
     pub(in crate::mqtt) const SESSION_TAKEN_OVER: Self = Self(0x8e);
+    pub(in crate::mqtt) const INVALID_TOPIC_FILTER: Self = Self(0x8f);
     pub(in crate::mqtt) const INVALID_TOPIC: Self = Self(0x90);
     pub(in crate::mqtt) const PACKET_ID_IN_USE: Self = Self(0x91);
     pub(in crate::mqtt) const RECEIVE_MAXIMUM_EXCEEDED: Self = Self(0x93);
@@ -87,8 +88,10 @@ impl ReasonCode {
     pub(in crate::mqtt) const RETAIN_NOT_SUPPORTED: Self = Self(0x9a);
     pub(in crate::mqtt) const QOS_NOT_SUPPORTED: Self = Self(0x9b);
     pub(in crate::mqtt) const USE_ANOTHER_SERVER: Self = Self(0x9c);
+    pub(in crate::mqtt) const SHARED_SUBSCRIPTIONS_NOT_SUPPORTED: Self = Self(0x9e);
     pub(in crate::mqtt) const CONNECTION_RATE_EXCEEDED: Self = Self(0x9f);
     pub(in crate::mqtt) const MAXIMUM_CONNECT_TIME: Self = Self(0xa0);
+    pub(in crate::mqtt) const WILDCARDS_NOT_SUPPORTED: Self = Self(0xa2);
 }
 
 impl ReasonCode {
@@ -171,6 +174,17 @@ impl Reason {
     /// Whether it says that something was not accepted, and nothing about why: that may pass.
     pub(in crate::mqtt) fn is_unexplained(&self) -> bool {
         [ReasonCode::UNSPECIFIED_ERROR, ReasonCode::IMPLEMENTATION_SPECIFIC].contains(&self.code)
+    }
+
+    /// Whether a DISCONNECT with it can be for a topic filter that we subscribed to.
+    pub(in crate::mqtt) fn is_for_subscription(&self) -> bool {
+        [
+            ReasonCode::NOT_AUTHORIZED,
+            ReasonCode::INVALID_TOPIC_FILTER,
+            ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED,
+            ReasonCode::WILDCARDS_NOT_SUPPORTED,
+        ]
+        .contains(&self.code)
     }
 
     /// Whether a DISCONNECT with it is for a message that we published.

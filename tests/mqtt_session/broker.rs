@@ -1,6 +1,6 @@
 //! A model of a broker: correct, but with every freedom that MQTT leaves to it, and faults and habits of brokers in use if it is
-//! told so: it swallows packets, takes QoS 2 for QoS 1, and closes connections or refuses subscriptions for a while. In MQTT 5
-//! it takes few messages at a time, and refuses some of them for now.
+//! told so: it swallows packets, takes QoS 2 for QoS 1, and for a while closes connections, refuses them or subscriptions, or says
+//! nothing. In MQTT 5 it takes few messages at a time, refuses some of them for now, and may take shorter ones after a while.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -27,14 +27,25 @@ pub(crate) enum Failure {
     ClosesAtSubscribe,
     /// Closes each connection at PUBLISH.
     ClosesAtPublish,
-    /// Answers SUBSCRIBE with 0x80.
-    RefusesSubscriptions,
+    /// The same at QoS 2 only.
+    ClosesAtQos2,
+    /// Accepts connections, and does not answer CONNECT.
+    MuteAtConnect,
+    /// Answers CONNECT with this reason code, which is that of CONNACK in this version.
+    RefusesConnect(u8),
+    /// Answers SUBSCRIBE with this reason code.
+    RefusesSubscriptions(u8),
+    /// Answers what follows CONNECT with DISCONNECT and this reason code (MQTT 5).
+    Disconnects(u8),
+    /// The same at SUBSCRIBE only.
+    DisconnectsAtSubscribe(u8),
 }
 
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "a simulation is a heap of independent facts")]
 pub(crate) struct Broker {
     rng: StdRng,
+    level: u8,
     dialect: Dialect,
     /// The connection it listens to; bytes of any other are from the past.
     connection: u64,
@@ -95,6 +106,7 @@ impl Broker {
         }
         Self {
             holds_until_pubrel,
+            level,
             dialect,
             unanswered: BTreeSet::new(),
             may_refuse: 0,
@@ -129,6 +141,11 @@ impl Broker {
         self.queue.push_back((number, qos));
     }
 
+    /// From the next connection on it takes no longer packets than this (MQTT 5).
+    pub(crate) fn limit_packets(&mut self, len: u32) {
+        self.dialect.capabilities.max_packet_size = Some(len);
+    }
+
     /// Loses the session, as a restart without persistence does.
     pub(crate) fn forget(&mut self) {
         self.forgotten += 1;
@@ -159,7 +176,11 @@ impl Broker {
         self.input.extend_from_slice(bytes);
         while !self.closes {
             match self.dialect.read(&mut self.input) {
-                Ok(Some(packet)) => self.packet(packet, session_present, &mut out),
+                Ok(Some(packet)) => {
+                    if !self.fails_at(&packet, &mut out) {
+                        self.packet(packet, session_present, &mut out);
+                    }
+                }
                 Ok(None) => return out,
                 Err(error) => panic!("the client sent no MQTT: {error}"),
             }
@@ -167,32 +188,48 @@ impl Broker {
         out
     }
 
-    /// Whether it closes the connection at this packet.
-    fn fails_at(&mut self, packet: &Packet) -> bool {
-        let closes = match self.failure {
-            Some(Failure::ClosesAtConnect) => matches!(packet, Packet::Connect(_)),
-            Some(Failure::ClosesAtSubscribe) => matches!(packet, Packet::Subscribe(_)),
-            Some(Failure::ClosesAtPublish) => matches!(packet, Packet::Publish(_)),
-            Some(Failure::RefusesSubscriptions) | None => false,
+    /// Whether it fails at this packet, in place of its work.
+    fn fails_at(&mut self, packet: &Packet, out: &mut BytesMut) -> bool {
+        let is_for = |failure| match failure {
+            Failure::ClosesAtConnect | Failure::MuteAtConnect | Failure::RefusesConnect(_) => {
+                matches!(packet, Packet::Connect(_))
+            }
+            Failure::Disconnects(_) => !matches!(packet, Packet::Connect(_)),
+            Failure::ClosesAtSubscribe | Failure::RefusesSubscriptions(_) | Failure::DisconnectsAtSubscribe(_) => {
+                matches!(packet, Packet::Subscribe(_))
+            }
+            Failure::ClosesAtPublish => matches!(packet, Packet::Publish(_)),
+            Failure::ClosesAtQos2 => matches!(packet, Packet::Publish(Publish { qos: QoS::ExactlyOnce, .. })),
         };
-        self.failed += u32::from(closes);
-        self.closes |= closes;
-        self.greeted &= !closes;
-        closes
+        let Some(failure) = self.failure.filter(|failure| is_for(*failure)) else { return false };
+        self.failed += 1;
+        match (failure, packet) {
+            (Failure::RefusesConnect(code), _) if self.level == 5 => out.extend_from_slice(&[0x20, 3, 0, code, 0]),
+            (Failure::RefusesConnect(code), _) => out.extend_from_slice(&[0x20, 2, 0, code]),
+            (Failure::RefusesSubscriptions(code), Packet::Subscribe(Subscribe { pkid, .. })) => {
+                let [high, low] = pkid.to_be_bytes();
+                let properties = &[0][..usize::from(self.level == 5)];
+                let len = 3 + u8::from(self.level == 5);
+                out.extend_from_slice(&[&[0x90, len, high, low][..], properties, &[code]].concat());
+                return true;
+            }
+            (Failure::Disconnects(code) | Failure::DisconnectsAtSubscribe(code), _) => {
+                assert_eq!(self.level, 5);
+                out.extend_from_slice(&[0xe0, 1, code]);
+            }
+            _ => {}
+        }
+        self.closes = failure != Failure::MuteAtConnect;
+        self.greeted = false;
+        true
     }
 
     fn subscribe(&mut self, subscribe: &Subscribe, out: &mut BytesMut) {
-        let refuses = self.failure == Some(Failure::RefusesSubscriptions);
-        self.failed += u32::from(refuses);
-        let code =
-            if refuses { SubscribeReasonCode::Failure } else { SubscribeReasonCode::Success(subscribe.filters[0].qos) };
+        let code = SubscribeReasonCode::Success(subscribe.filters[0].qos);
         self.dialect.write(&Packet::SubAck(SubAck::new(subscribe.pkid, vec![code])), out);
     }
 
     fn packet(&mut self, packet: Packet, session_present: bool, out: &mut BytesMut) {
-        if self.fails_at(&packet) {
-            return;
-        }
         if let Packet::Connect(_) = packet {
             assert!(!self.greeted, "CONNECT twice on a connection");
             self.greeted = true;
@@ -283,6 +320,8 @@ impl Broker {
 
     fn publish(&mut self, one: &Publish) {
         let number: u32 = std::str::from_utf8(&one.payload).unwrap().trim_end().parse().unwrap();
+        let max = self.dialect.capabilities.max_packet_size.unwrap_or(u32::MAX);
+        assert!(one.payload.len() < max.try_into().unwrap(), "a packet of more than {max} bytes");
         if one.qos != QoS::AtMostOnce {
             self.check_id(one.pkid, number);
             self.unanswered.insert(one.pkid);

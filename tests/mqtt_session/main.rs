@@ -8,7 +8,7 @@
 mod broker;
 mod dialect;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,8 @@ enum Step {
     Fail(Failure),
     /// The broker is well again.
     Recover,
+    /// The broker is another one, which takes no longer packets than this.
+    Lower(u32),
     /// The tool publishes.
     Publish,
     /// The socket has room again, or a deadline has come.
@@ -79,6 +81,10 @@ struct World {
     epoch: u32,
     /// How often a message was wrongly held to be one that the broker does not take.
     refused: u64,
+    /// Messages that were withdrawn, as one of them was too long.
+    cut: BTreeSet<u32>,
+    /// Those that wait for room to be published again, in a shorter form.
+    to_repeat: VecDeque<(u32, Qos)>,
 }
 
 impl World {
@@ -121,6 +127,8 @@ impl World {
             tool_acked: BTreeSet::new(),
             epoch: 0,
             refused: 0,
+            cut: BTreeSet::new(),
+            to_repeat: VecDeque::new(),
         };
         world.after(0, Step::Dial);
         world.after(0, Step::Publish);
@@ -142,7 +150,10 @@ impl World {
     }
 
     fn done(&self) -> bool {
-        self.to_publish == 0 && self.session.unacknowledged().messages == 0 && self.broker.idle()
+        self.to_publish == 0
+            && self.to_repeat.is_empty()
+            && self.session.unacknowledged().messages == 0
+            && self.broker.idle()
     }
 
     fn run(&mut self) {
@@ -153,6 +164,7 @@ impl World {
             self.step(step);
             self.flush();
             self.events();
+            self.repeat();
             steps += 1;
             assert!(steps < 2_000_000, "no end in sight");
             // Chaos ends at some time, and everything must be well afterwards.
@@ -192,7 +204,12 @@ impl World {
                 if self.alive && !self.half_open && connection == self.connection {
                     self.read_buffer.extend_from_slice(&bytes);
                     let now = self.now();
-                    self.session.bytes_received(&mut self.read_buffer, now).unwrap();
+                    // A correct broker says only what ends the connection if it is told to.
+                    if let Err(lost) = self.session.bytes_received(&mut self.read_buffer, now) {
+                        assert!(self.broker.failed > 0, "{lost}");
+                        self.lost = self.lost.max(connection);
+                        self.disconnected();
+                    }
                 }
             }
             Step::Cut(connection) => {
@@ -210,6 +227,12 @@ impl World {
                 self.after(0, Step::Cut(connection));
             }
             Step::Recover => self.broker.failure = None,
+            Step::Lower(len) => {
+                self.broker.limit_packets(len);
+                let connection = self.connection;
+                self.lost = self.lost.max(connection);
+                self.after(0, Step::Cut(connection));
+            }
             Step::HalfOpen(connection) => self.half_open |= connection == self.connection,
             Step::Ack(number, receipt) => {
                 self.tool_acked.insert(number);
@@ -245,13 +268,35 @@ impl World {
         for _ in 0..self.rng.random_range(1..8) {
             let number = self.to_publish;
             let payload = format!("{:<len$}", 1_000_000 - number, len = self.rng.random_range(7..200));
-            if number == 0 || !self.session.has_room(3 + payload.len()) {
+            if number == 0 || !self.to_repeat.is_empty() || !self.session.has_room(3 + payload.len()) {
                 return;
             }
             let qos = Qos::from_code(self.rng.random_range(0..3)).unwrap();
             let token = self.session.publish("out", Bytes::from(payload), qos, false).unwrap();
             self.published.insert(token, (1_000_000 - number, qos));
             self.to_publish -= 1;
+        }
+    }
+
+    /// Takes back what is too long, and what was to come after it: before what was taken back earlier.
+    fn cut(&mut self) {
+        for (token, _) in self.session.withdraw().into_iter().rev() {
+            let (number, qos) = self.published[&token];
+            self.to_repeat.push_front((number, qos));
+            self.cut.insert(number);
+        }
+    }
+
+    /// Publishes again what was taken back, in a shorter form.
+    fn repeat(&mut self) {
+        while let Some((number, qos)) = self.to_repeat.front().copied() {
+            let payload = number.to_string();
+            if !self.session.has_room(3 + payload.len()) {
+                return;
+            }
+            let token = self.session.publish("out", payload.into(), qos, false).unwrap();
+            self.published.insert(token, (number, qos));
+            self.to_repeat.pop_front();
         }
     }
 
@@ -319,6 +364,7 @@ impl World {
                     self.after(pause, Step::Ack(number, message.receipt));
                 }
                 Event::Refused(_) => self.refused += 1,
+                Event::TooLong(_) => self.cut(),
                 Event::Up { session_present } => self.epoch += u32::from(!session_present),
                 _ => {}
             }
@@ -332,7 +378,8 @@ impl World {
         for (number, qos) in self.published.values() {
             assert!(self.acknowledged.contains(number), "{number} was never acknowledged");
             assert!(*qos == Qos::AtMostOnce || broker.has(*number), "{number} never arrived");
-            let may_repeat = *qos == Qos::AtLeastOnce || (*qos == Qos::ExactlyOnce && broker.lowers_qos);
+            let is_new = broker.lowers_qos || self.cut.contains(number);
+            let may_repeat = *qos == Qos::AtLeastOnce || (*qos == Qos::ExactlyOnce && is_new);
             for times in broker.passed_on.range((*number, 0)..=(*number, u32::MAX)).map(|(_, times)| *times) {
                 assert!(may_repeat || times == 1, "{number} was passed on {times} times at QoS {qos}");
             }
@@ -458,14 +505,16 @@ fn identifiers_go_round_while_acknowledgements_come_out_of_order() {
     }
 }
 
-/// Runs a world whose broker fails so for a quarter of a minute, soon after the tool had what it asked for.
+/// Runs a world whose broker fails so for a quarter of a minute, or longer if it says nothing, soon after the tool had what it
+/// asked for.
 fn fail_over(version: Version, seed: u64, failure: Failure) -> World {
     let result = catch_unwind(AssertUnwindSafe(|| {
         let mut world = World::new(version, seed, 1500, 30, false);
         let now = world.now();
         world.session.subscribe("in", Qos::AtLeastOnce, now).unwrap();
         world.at(400_000, Step::Fail(failure));
-        world.at(15_000_000, Step::Recover);
+        let recovered = if failure == Failure::MuteAtConnect { 90_000_000 } else { 15_000_000 };
+        world.at(recovered, Step::Recover);
         world.run();
         world
     }));
@@ -474,21 +523,63 @@ fn fail_over(version: Version, seed: u64, failure: Failure) -> World {
 
 #[test]
 fn a_broker_that_fails_over_is_waited_for() {
-    for failure in
-        [Failure::ClosesAtConnect, Failure::ClosesAtSubscribe, Failure::ClosesAtPublish, Failure::RefusesSubscriptions]
-    {
-        for version in VERSIONS {
-            let mut failed = 0;
-            for seed in 0..10 {
-                let world = fail_over(version, seed, failure);
-                let connections = world.connection;
-                assert_eq!(world.refused, 0, "MQTT {version}, seed {seed}, {failure:?}");
-                assert!(connections < 40, "MQTT {version}, seed {seed}, {failure:?}: {connections} connections");
-                failed += world.broker.failed;
-            }
-            assert!(failed > 20, "MQTT {version}, {failure:?}: {failed} times");
+    let in_all_versions = [
+        Failure::ClosesAtConnect,
+        Failure::ClosesAtSubscribe,
+        Failure::ClosesAtPublish,
+        Failure::ClosesAtQos2,
+        Failure::MuteAtConnect,
+        Failure::RefusesSubscriptions(0x80),
+    ];
+    for version in VERSIONS {
+        for failure in in_all_versions {
+            is_waited_for(version, failure);
         }
     }
+    for version in [Version::V31, Version::V311] {
+        is_waited_for(version, Failure::RefusesConnect(3));
+        is_waited_for(version, Failure::RefusesSubscriptions(0x87));
+    }
+    // No reason given, unavailable, busy, shutting down, quota exceeded, use another server, too many connections.
+    for code in [0x80, 0x88, 0x89, 0x8b, 0x97, 0x9c, 0x9f] {
+        is_waited_for(Version::V5, Failure::RefusesConnect(code));
+        is_waited_for(Version::V5, Failure::Disconnects(code));
+    }
+    // Not authorized, a filter that is not valid, and what a filter may ask for.
+    for code in [0x87, 0x8f, 0x9e, 0xa2, 0x97] {
+        is_waited_for(Version::V5, Failure::RefusesSubscriptions(code));
+        is_waited_for(Version::V5, Failure::DisconnectsAtSubscribe(code));
+    }
+}
+
+fn is_waited_for(version: Version, failure: Failure) {
+    let mut failed = 0;
+    for seed in 0..10 {
+        let world = fail_over(version, seed, failure);
+        let connections = world.connection;
+        assert_eq!(world.refused, 0, "MQTT {version}, seed {seed}, {failure:?}");
+        assert!(connections < 40, "MQTT {version}, seed {seed}, {failure:?}: {connections} connections");
+        failed += world.broker.failed;
+    }
+    assert!(failed > 20, "MQTT {version}, {failure:?}: {failed} times");
+}
+
+#[test]
+fn what_is_too_long_for_the_next_node_is_cut_and_nothing_is_lost() {
+    let mut cut = 0;
+    for seed in 0..200 {
+        for faults in [false, true] {
+            let world = catch_unwind(AssertUnwindSafe(|| {
+                let mut world = World::new(Version::V5, seed, 200, 30, faults);
+                world.at(100_000, Step::Lower(150));
+                world.at(200_000, Step::Lower(60));
+                world.run();
+                world
+            }));
+            cut += world.unwrap_or_else(|_| panic!("seed {seed}, faults: {faults}")).cut.len();
+        }
+    }
+    assert!(cut > 4_000, "{cut} messages cut");
 }
 
 #[test]

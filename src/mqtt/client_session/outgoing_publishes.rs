@@ -213,9 +213,10 @@ impl OutgoingPublishes {
         }
         let pkid = pkid(serial);
         let publish = self.at(serial)?;
-        if !self.broker_limits.admit(publish.qos)
-            || publish.payload.len() > self.broker_limits.max_payload(&publish.topic)
-        {
+        // PUBREL carries no payload, however long the message was.
+        let is_too_long = publish.state == PublishState::Publishing
+            && publish.payload.len() > self.broker_limits.max_payload(&publish.topic);
+        if is_too_long || !self.broker_limits.admit(publish.qos) {
             return None;
         }
         Some(match publish.state {

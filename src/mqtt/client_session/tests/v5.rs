@@ -404,6 +404,20 @@ fn a_refused_connection_gives_the_words_of_the_broker() {
 }
 
 #[test]
+fn what_the_broker_has_is_released_though_it_would_be_too_long_now() {
+    let mut rig = up(|_| {});
+    let token = rig.session.publish("out", vec![b'x'; 1000].into(), Qos::ExactlyOnce, false).unwrap();
+    rig.sent();
+    rig.receive(&pubrec(1)).unwrap();
+    rig.drop_connection();
+    rig.broker.capabilities.max_packet_size = Some(500);
+    rig.connect(true);
+    assert_eq!(rig.sent(), [pubrel(1)]);
+    rig.receive(&pubcomp(1)).unwrap();
+    assert_eq!(rig.acknowledged(), [token]);
+}
+
+#[test]
 fn a_broker_cannot_put_off_that_a_dead_connection_is_found() {
     for (asked_for, set, expected) in
         [(60, 10, Some(10)), (60, 600, Some(60)), (60, 0, Some(60)), (0, 10, Some(10)), (0, 0, None)]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::certificates::Files;
 use crate::process::wait_until;
 
 /// Options of a test's broker. By default it is open to all, and forgets everything when it stops.
@@ -45,8 +46,8 @@ pub(crate) enum Queue {
 pub(crate) struct Broker {
     dir: TempDir,
     port: u16,
-    /// The port for WebSocket, of [`Broker::on_all_transports`].
-    web_port: u16,
+    /// Two more, of [`Broker::listening`].
+    more_ports: [u16; 2],
     child: Option<Child>,
 }
 
@@ -59,12 +60,18 @@ impl Broker {
         Self::listening(options, |_, _| String::new())
     }
 
-    /// A broker that listens on a port for WebSocket and on a Unix socket, too, and loses nothing.
-    pub(crate) fn on_all_transports() -> Self {
+    /// A broker that listens on ports for WebSocket, with and without TLS, and on a Unix socket, too, and loses nothing.
+    pub(crate) fn on_all_transports(files: &Files) -> Self {
         let options = Options { queue: Queue::Unlimited, persistence: true, ..Options::default() };
-        Self::listening(options, |dir, web_port| {
-            let socket = dir.join("socket");
-            format!("listener {web_port} 127.0.0.1\nprotocol websockets\nlistener 0 {}\n", socket.display())
+        Self::listening(options, |dir, [web, secure]| {
+            format!(
+                "listener {web} 127.0.0.1\nprotocol websockets\n\
+                 listener {secure} 127.0.0.1\nprotocol websockets\ncertfile {}\nkeyfile {}\n\
+                 listener 0 {}\n",
+                files.cert.display(),
+                files.key.display(),
+                dir.join("socket").display()
+            )
         })
     }
 
@@ -73,15 +80,15 @@ impl Broker {
         Self::listening(options, |_, _| more.to_owned())
     }
 
-    /// As [`Broker::with`], with these lines at the end of its configuration, for its directory and a second free port.
-    pub(crate) fn listening(options: Options, more: impl Fn(&Path, u16) -> String) -> Self {
+    /// As [`Broker::with`], with these lines at the end of its configuration, for its directory and two more free ports.
+    pub(crate) fn listening(options: Options, more: impl Fn(&Path, [u16; 2]) -> String) -> Self {
         let dir = tempfile::Builder::new().prefix("sts-broker-").tempdir().unwrap();
         loop {
-            let (port, web_port) = (free_port(), free_port());
-            let text = configuration(dir.path(), port, options) + &more(dir.path(), web_port);
+            let [port, more_ports @ ..] = [(); 3].map(|()| free_port());
+            let text = configuration(dir.path(), port, options) + &more(dir.path(), more_ports);
             fs::write(dir.path().join("mosquitto.conf"), text).unwrap();
             if let Some(child) = launch(dir.path()) {
-                return Self { dir, port, web_port, child: Some(child) };
+                return Self { dir, port, more_ports, child: Some(child) };
             }
         }
     }
@@ -92,15 +99,17 @@ impl Broker {
 
     /// The second port, where [`Broker::listening`] made use of it.
     pub(crate) fn web_port(&self) -> u16 {
-        self.web_port
+        self.more_ports[0]
     }
 
-    /// The URLs of [`Broker::on_all_transports`]: TCP, WebSocket, Unix socket.
-    pub(crate) fn urls(&self) -> [String; 3] {
+    /// The URLs of [`Broker::on_all_transports`]: TCP, WebSocket, Unix socket, WebSocket over TLS.
+    pub(crate) fn urls(&self) -> [String; 4] {
+        let [web, secure] = self.more_ports;
         [
             format!("mqtt://127.0.0.1:{}", self.port),
-            format!("ws://127.0.0.1:{}/mqtt", self.web_port),
+            format!("ws://127.0.0.1:{web}/mqtt"),
             format!("unix://{}", self.dir.path().join("socket").display()),
+            format!("wss://localhost:{secure}/mqtt"),
         ]
     }
 

@@ -173,12 +173,17 @@ impl Pair {
     /// As [`Pair::enrolled`], with the broker at this URL.
     pub(crate) fn enrolled_over(url: &str, suite: &str) -> Self {
         let pair = Self::enrolled_at(1, suite);
-        for (device, mode) in [(&pair.master, "master"), (&pair.slave, "slave")] {
+        pair.reach(&[("url", url)], suite);
+        pair
+    }
+
+    /// From here on both reach the broker in this way.
+    pub(crate) fn reach(&self, way: &[(&str, &str)], suite: &str) {
+        for (device, mode) in [(&self.master, "master"), (&self.slave, "slave")] {
             let mut settings = settings("", mode, suite);
             settings.retain(|(key, _)| !["ip", "port"].contains(key));
-            device.configure(&[&settings[..], &[("url", url)]].concat());
+            device.configure(&[&settings[..], way].concat());
         }
-        pair
     }
 
     /// Both trust each other and have a session.

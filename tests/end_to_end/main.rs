@@ -60,6 +60,7 @@ mod spool;
 mod suspended;
 mod ten_thousand;
 mod tls;
+mod tls_early_data;
 mod tls_floods;
 mod transports;
 mod trust;

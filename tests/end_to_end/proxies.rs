@@ -79,11 +79,7 @@ fn http(port: u16) -> Server {
 
 /// Has both ends reach the broker through this proxy.
 fn behind(pair: &Pair, proxy: &str, host: &str) {
-    for (device, mode) in [(&pair.master, "master"), (&pair.slave, "slave")] {
-        let mut settings = crate::device::settings("", mode, "gcm");
-        settings.retain(|(key, _)| !["ip", "port"].contains(key));
-        device.configure(&[&settings[..], &[("host", host), ("proxy", proxy)]].concat());
-    }
+    pair.reach(&[("host", host), ("proxy", proxy)], "gcm");
 }
 
 #[test]
@@ -94,6 +90,20 @@ fn a_pairing_and_a_stream_pass_each_kind_of_proxy() {
         behind(&pair, &format!("{scheme}://{LOGIN}@127.0.0.1:{}", proxy.port()), "broker.inside");
         pair.agree();
         pair.carries(&[], &readings(3_000));
+    }
+}
+
+#[test]
+fn web_socket_is_with_the_broker_through_the_proxy() {
+    let broker = Broker::listening(Options::default(), |_, [port, _]| {
+        format!("listener {port} 127.0.0.1\nprotocol websockets\n")
+    });
+    let pair = Pair::enrolled(&broker, "gcm");
+    for (scheme, proxy) in [("socks5", socks5(broker.web_port())), ("http", http(broker.web_port()))] {
+        let proxy = format!("{scheme}://{LOGIN}@127.0.0.1:{}", proxy.port());
+        pair.reach(&[("url", "ws://broker.inside:1883/mqtt"), ("proxy", &proxy)], "gcm");
+        pair.agree();
+        pair.carries(&["--confirm"], &readings(1_000));
     }
 }
 

@@ -21,7 +21,7 @@ use crate::process::{Ended, Process};
 use crate::server::{CONNACK, Server, carry, carry_counting, read_for, read_once};
 
 /// The lines of a listener with this certificate.
-fn with(files: &Files, more: &str) -> String {
+pub(crate) fn with(files: &Files, more: &str) -> String {
     format!("certfile {}\nkeyfile {}\n{more}\n", files.cert.display(), files.key.display())
 }
 
@@ -258,7 +258,7 @@ fn a_run_outlasts_connections_that_are_closed_without_a_word() {
 fn web_socket_over_tls_carries_a_line() {
     let authority = Authority::new();
     let lines = with(&authority.sign("broker", Kind::Good), "");
-    let broker = Broker::listening(Options::default(), |_, port| {
+    let broker = Broker::listening(Options::default(), |_, [port, _]| {
         format!("listener {port} 127.0.0.1\nprotocol websockets\n{lines}")
     });
     let url = format!("url=wss://localhost:{}", broker.web_port());

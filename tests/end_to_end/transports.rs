@@ -2,19 +2,40 @@
 //! change.
 
 use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::sleep;
+use std::time::Duration;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Options};
+use crate::certificates::{Authority, Kind};
 use crate::device::{LINK, Pair, readings};
 use crate::process::{Process, wait_until};
-use crate::server::{Server, read_once};
+use crate::server::{Server, carry, read_once};
+use crate::tls;
+
+/// A broker on all transports, and who signed its certificate.
+fn broker_and_authority() -> (Broker, Authority) {
+    let authority = Authority::new();
+    (Broker::on_all_transports(&authority.sign("broker", Kind::Good)), authority)
+}
+
+/// Two ends that trust each other, and reach the broker at this URL.
+fn pair_over(url: &str, authority: &Authority) -> Pair {
+    let pair = Pair::enrolled_over(url, "gcm");
+    if url.starts_with("wss:") || url.starts_with("mqtts:") {
+        pair.reach(&[("url", url), ("ca_file", tls::text(&authority.file()))], "gcm");
+    }
+    pair
+}
 
 #[test]
 fn every_transport_carries_a_pairing_and_a_stream() {
-    let broker = Broker::on_all_transports();
+    let (broker, authority) = broker_and_authority();
     for url in broker.urls() {
-        let pair = Pair::enrolled_over(&url, "gcm");
+        let pair = pair_over(&url, &authority);
         pair.agree();
         // Little: over WebSocket, an idle mosquitto 2.0 delivers 4 KiB every tenth of a second.
         pair.carries(&[], &readings(2_000));
@@ -27,9 +48,9 @@ fn every_transport_carries_a_pairing_and_a_stream() {
 
 #[test]
 fn every_transport_reconnects() {
-    let mut broker = Broker::on_all_transports();
+    let (mut broker, authority) = broker_and_authority();
     for url in broker.urls() {
-        let pair = Pair::enrolled_over(&url, "gcm");
+        let pair = pair_over(&url, &authority);
         pair.agree();
         let receiver = pair.slave.listen(&["--once"]);
         let input = readings(2_000);
@@ -62,8 +83,8 @@ fn a_unix_socket_that_cannot_be_reached_is_told_by_its_reason() {
 
 #[test]
 fn what_is_no_web_socket_is_told_with_the_part_of_the_url_to_check() {
-    let broker = Broker::on_all_transports();
-    let [plain, web, _] = broker.urls();
+    let (broker, _authority) = broker_and_authority();
+    let [plain, web, ..] = broker.urls();
     let pair = Pair::enrolled_over(&web, "gcm");
     let fails = |url: &str, said: &[&str]| {
         let url = format!("url={url}");
@@ -117,4 +138,90 @@ fn a_client_moves_to_the_node_that_is_left() {
     used.kill();
     receiver.wait_for(&format!("connected to 127.0.0.1:{}", left.port()));
     receiver.wait_for("connected again");
+}
+
+/// A link to the broker at `port` that can go mute: what was connected is cut, and what is accepted then hears nothing.
+struct Relay {
+    server: Server,
+    is_mute: Arc<AtomicBool>,
+    carried: Arc<Mutex<Vec<TcpStream>>>,
+    /// What it leaves without an answer.
+    kept: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Relay {
+    fn start(port: u16) -> Self {
+        let (is_mute, carried, kept) = <(Arc<AtomicBool>, Arc<Mutex<Vec<_>>>, Arc<Mutex<Vec<_>>>)>::default();
+        let (mute, carry_too, keep) = (Arc::clone(&is_mute), Arc::clone(&carried), Arc::clone(&kept));
+        let server = Server::start(move |_, stream| {
+            if mute.load(Ordering::SeqCst) {
+                keep.lock().unwrap().push(stream);
+            } else {
+                carry_too.lock().unwrap().push(stream.try_clone().unwrap());
+                carry(stream, port);
+            }
+        });
+        Self { server, is_mute, carried, kept }
+    }
+
+    fn port(&self) -> u16 {
+        self.server.port()
+    }
+
+    fn go_mute(&self) {
+        self.is_mute.store(true, Ordering::SeqCst);
+        for stream in self.carried.lock().unwrap().drain(..) {
+            // Those of runs that have ended are closed already.
+            stream.shutdown(Shutdown::Both).ok();
+        }
+    }
+}
+
+/// How long a connection has to last, and longer, so that its node is tried first after it.
+const STABLE: Duration = Duration::from_secs(6);
+
+/// The node that was good is tried first, and is left because it says nothing.
+#[test]
+fn a_node_that_goes_mute_is_left_over_tls_and_web_socket() {
+    let authority = Authority::new();
+    let secure = tls::with(&authority.sign("broker", Kind::Good), "");
+    let running =
+        [("ws://", "protocol websockets\n", "/mqtt"), ("mqtts://", &*secure, "")].map(|(scheme, lines, path)| {
+            let broker =
+                Broker::listening(Options::default(), |_, [port, _]| format!("listener {port} 127.0.0.1\n{lines}"));
+            let relays = [(); 2].map(|()| Relay::start(broker.web_port()));
+            let nodes = relays.each_ref().map(|relay| format!("localhost:{}", relay.port()));
+            let pair = pair_over(&format!("{scheme}{}{path}", nodes.join(",")), &authority);
+            pair.agree();
+            let receiver = pair.slave.listen(&["--once"]);
+            (broker, relays, nodes, pair, receiver)
+        });
+    sleep(STABLE);
+    let running = running.map(|(broker, relays, nodes, pair, receiver)| {
+        let used = usize::from(!receiver.stderr().contains(&format!("connected to {}", nodes[0])));
+        relays[used].go_mute();
+        (broker, relays, nodes, pair, receiver, used)
+    });
+    for (_broker, relays, nodes, pair, receiver, used) in running {
+        receiver.wait_for(&format!("connected to {}", nodes[1 - used]));
+        receiver.wait_for("connected again");
+        assert!(!relays[used].kept.lock().unwrap().is_empty(), "it was tried first");
+        pair.master.send_all(&[], "around\n").succeeded();
+        receiver.wait().succeeded().wrote(b"around\n");
+    }
+}
+
+#[test]
+fn a_node_with_a_certificate_that_expired_is_passed() {
+    let authority = Authority::new();
+    let brokers = [Kind::Expired, Kind::Good]
+        .map(|kind| Broker::with_lines(Options::default(), &tls::with(&authority.sign("broker", kind), "")));
+    let nodes = brokers.each_ref().map(|broker| format!("localhost:{}", broker.port()));
+    let pair = pair_over(&format!("mqtts://{}", nodes.join(",")), &authority);
+    pair.agree();
+    // A random node is tried first.
+    for _ in 0..6 {
+        pair.carries(&[], b"around\n");
+    }
+    assert_eq!(brokers[0].times_logged("New client connected"), 0);
 }

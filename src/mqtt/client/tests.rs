@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::net::TcpListener;
 
 use super::*;
@@ -94,4 +95,13 @@ fn an_idle_client_disconnects_at_once() {
     assert!(matches!(client.next_event(), Some(Event::Closed)) && client.is_closed());
     client.connect(Instant::now());
     assert!(client.is_closed());
+}
+
+/// So that the clients of a cluster are spread over its nodes.
+#[test]
+fn a_client_of_a_cluster_begins_with_any_of_its_nodes() {
+    let nodes = [1, 2, 3].map(|port| Node { host: "127.0.0.1".to_owned(), port });
+    let endpoint = Endpoint::new(BrokerAddress::Tcp(nodes.to_vec()));
+    let first = |_| Client::new(endpoint.clone(), ClientOptions::new("any")).unwrap().dialer.nodes()[0];
+    assert_eq!((0..200).map(first).collect::<BTreeSet<usize>>(), BTreeSet::from([0, 1, 2]));
 }

@@ -22,17 +22,30 @@ use super::transport::Transport;
 use crate::mqtt::connection_lost::{ConnectionLost, Obstacle};
 use crate::mqtt::endpoint::BrokerAddress;
 
-/// How long the lookup may take.
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long each step may take.
+#[derive(Debug)]
+struct StepTimeouts {
+    /// The lookup of the host name.
+    lookup: Duration,
+    /// The connection to each address.
+    connect: Duration,
+    /// The handshakes of the layers, all together.
+    handshake: Duration,
+}
 
-/// How long each address may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Where nothing else is left to try.
+const LAST_TIMEOUTS: StepTimeouts = StepTimeouts {
+    lookup: Duration::from_secs(15),
+    connect: Duration::from_secs(15),
+    handshake: Duration::from_secs(15),
+};
 
-/// The same where another node is left to try.
-const SHORT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long the layers may take for their handshakes, all together.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
+/// Where something is. A resolver asks its second server after 5 seconds.
+const SHORT_TIMEOUTS: StepTimeouts = StepTimeouts {
+    lookup: Duration::from_secs(10),
+    connect: Duration::from_secs(5),
+    handshake: Duration::from_secs(10),
+};
 
 /// One attempt to connect to an endpoint.
 #[derive(Debug)]
@@ -144,7 +157,7 @@ impl Connector {
         };
         self.node = Remote { shown: dialer.shown(index), index, has_several: false, destination: None };
         if let BrokerAddress::Unix(path) = &dialer.endpoint().address {
-            let rest = Race::new(Vec::new(), &[], CONNECT_TIMEOUT);
+            let rest = Race::new(Vec::new(), &[], self.node_timeouts().connect);
             return self.connected(dialer, sockets::unix(path), None, rest, now);
         }
         let (host, port) = dialer.target(index);
@@ -154,7 +167,7 @@ impl Connector {
             return ControlFlow::Continue(());
         }
         match Resolver::start(dialer.lookup(), host, port) {
-            Ok(resolver) => self.state = ConnectorState::Resolving(resolver, now + LOOKUP_TIMEOUT),
+            Ok(resolver) => self.state = ConnectorState::Resolving(resolver, now + self.node_timeouts().lookup),
             Err(error) => self.failed(None, dialer.unreachable(error.into())),
         }
         ControlFlow::Continue(())
@@ -179,9 +192,14 @@ impl Connector {
     }
 
     fn begin_race(&mut self, dialer: &Dialer, addresses: Vec<SocketAddr>) {
-        let timeout = if self.nodes.is_empty() { CONNECT_TIMEOUT } else { SHORT_CONNECT_TIMEOUT };
         self.node.has_several = addresses.len() > 1;
-        self.state = ConnectorState::Racing(Race::new(addresses, dialer.failed_addresses(), timeout));
+        let race = Race::new(addresses, dialer.failed_addresses(), self.node_timeouts().connect);
+        self.state = ConnectorState::Racing(race);
+    }
+
+    /// How long the steps with this node as a whole may take.
+    fn node_timeouts(&self) -> &'static StepTimeouts {
+        if self.nodes.is_empty() { &LAST_TIMEOUTS } else { &SHORT_TIMEOUTS }
     }
 
     fn race(&mut self, dialer: &Dialer, mut race: Race<OwnedFd>, now: Instant) -> Transition {
@@ -229,7 +247,8 @@ impl Connector {
     ) -> Transition {
         match socket.and_then(|socket| dialer.layers().open(socket, dialer.node(self.node.index))) {
             Ok(transport) => {
-                let candidate = Candidate { transport, address, rest, due: now + HANDSHAKE_TIMEOUT };
+                let timeouts = if rest.is_over() { self.node_timeouts() } else { &SHORT_TIMEOUTS };
+                let candidate = Candidate { transport, address, rest, due: now + timeouts.handshake };
                 self.state = ConnectorState::Handshaking(candidate);
                 ControlFlow::Continue(())
             }

@@ -50,7 +50,7 @@ impl Dialer {
     }
 
     /// The indices of the nodes, in the order in which they are tried.
-    pub(super) fn nodes(&self) -> &[usize] {
+    pub(in crate::mqtt) fn nodes(&self) -> &[usize] {
         self.order.nodes()
     }
 

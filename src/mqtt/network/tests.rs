@@ -1,4 +1,5 @@
-//! Claim: of all nodes and addresses, the first one of use is found without waiting for the others, and what failed is named.
+//! Claim: of all nodes and addresses, the first one of use is found without waiting for the others, or not for long, and what
+//! failed is named.
 
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
@@ -15,7 +16,9 @@ use super::dialer::Dialer;
 use super::remote::Remote;
 use super::transport::Transport;
 use crate::mqtt::connection_lost::{ConnectionLost, Obstacle};
-use crate::mqtt::endpoint::{BrokerAddress, Endpoint, Node};
+use crate::mqtt::endpoint::{BrokerAddress, Endpoint, Node, Proxy, ProxyKind};
+#[cfg(feature = "tls")]
+use crate::mqtt::tls_options::TlsOptions;
 
 /// After this long without progress a test fails.
 const HANG_TIMEOUT: Duration = Duration::from_secs(60);
@@ -35,8 +38,7 @@ fn name(name: &str, addresses: &[SocketAddr]) {
 
 /// A dialer that begins with the first of these nodes.
 fn dialer(hosts: &[&str]) -> Dialer {
-    let nodes = hosts.iter().map(|host| Node { host: (*host).to_owned(), port: 1 }).collect();
-    Dialer::new(Endpoint::new(BrokerAddress::Tcp(nodes)), 0).unwrap().with_lookup(lookup)
+    Dialer::new(cluster(hosts), 0).unwrap().with_lookup(lookup)
 }
 
 /// Makes one attempt, to its end.
@@ -112,6 +114,74 @@ fn an_address_that_refuses_is_passed_at_once() {
     name("half", &[closed("127.0.0.2"), address]);
     let (_, remote) = attempt(&dialer(&["half"])).unwrap();
     assert_eq!((remote.to_string(), remote.destination.unwrap().has_others), ("half:1 (127.0.0.3)".to_owned(), false));
+}
+
+/// How long an attempt waits at each node or address where nothing comes any more, and what it fails with; that time does not
+/// pass.
+fn waits_in_vain(dialer: &Dialer) -> (Vec<Duration>, ConnectionLost) {
+    let (begin, mut now, mut waits) = (Instant::now(), Instant::now(), Vec::new());
+    let mut connector = Connector::new(dialer);
+    loop {
+        if let Poll::Ready(outcome) = connector.drive(dialer, now) {
+            return (waits, outcome.expect_err("nothing answers"));
+        }
+        assert!(begin.elapsed() < HANG_TIMEOUT, "{connector:?}");
+        let mut fds: Vec<PollFd<'_>> = Vec::new();
+        connector.interest(&mut fds);
+        // Whatever is still to come comes at once.
+        if poll(&mut fds, Some(&Timespec { tv_sec: 1, tv_nsec: 0 })).unwrap() == 0 {
+            let due = connector.deadline().unwrap();
+            waits.push(due - now);
+            now = due;
+        }
+    }
+}
+
+/// An endpoint with a node for each of these names.
+fn cluster(hosts: &[&str]) -> Endpoint {
+    let nodes = hosts.iter().map(|host| Node { host: (*host).to_owned(), port: 1 }).collect();
+    Endpoint::new(BrokerAddress::Tcp(nodes))
+}
+
+#[test]
+fn a_node_or_address_that_accepts_and_is_mute_is_left_sooner_than_the_last_one() {
+    let (_open, mute): (Vec<_>, Vec<_>) = ["127.0.0.2", "127.0.0.3", "127.0.0.4"].map(listener).into_iter().unzip();
+    name("mute", &mute[..1]);
+    name("mutes", &mute[1..]);
+    name("proxy", &mute[..1]);
+    let proxy = |kind| Some(Proxy { kind, node: Node { host: "proxy".to_owned(), port: 1 }, login: None });
+    let nodes = || cluster(&["mute", "mutes"]);
+    let mut cases = vec![
+        (Endpoint { proxy: proxy(ProxyKind::Socks5), ..nodes() }, &[10, 15][..]),
+        (Endpoint { proxy: proxy(ProxyKind::Http), ..nodes() }, &[10, 15]),
+    ];
+    #[cfg(feature = "tls")]
+    {
+        let pin = format!("SHA256:{}=", "A".repeat(43)).parse().ok();
+        cases.push((Endpoint { tls: Some(TlsOptions { pin, ..TlsOptions::default() }), ..nodes() }, &[10, 10, 15]));
+    }
+    if cfg!(feature = "websocket") {
+        cases.push((Endpoint { web_socket: Some("/mqtt".to_owned()), ..nodes() }, &[10, 10, 15]));
+    }
+    for (endpoint, expected) in cases {
+        let dialer = Dialer::new(endpoint, 0).unwrap().with_lookup(lookup);
+        let (waits, lost) = waits_in_vain(&dialer);
+        assert_eq!(waits, expected.iter().copied().map(Duration::from_secs).collect::<Vec<_>>(), "{lost}");
+        assert_eq!(lost.obstacle(), Obstacle::Silence);
+        assert!(lost.to_string().contains("; mutes:1"), "both are named: {lost}");
+    }
+}
+
+#[test]
+fn a_lookup_without_an_answer_is_left_sooner_than_the_last_one() {
+    /// As with a server of names that is down.
+    fn stuck(_host: &str, _port: u16) -> io::Result<Vec<SocketAddr>> {
+        loop {
+            std::thread::park();
+        }
+    }
+    let (waits, lost) = waits_in_vain(&dialer(&["one", "other"]).with_lookup(stuck));
+    assert_eq!((waits, lost.obstacle()), ([10, 15].map(Duration::from_secs).to_vec(), Obstacle::Lookup));
 }
 
 #[test]

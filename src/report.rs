@@ -59,7 +59,12 @@ impl Reporter {
 
     /// Says what is probably not meant, one line.
     pub fn warning(&self, what: impl fmt::Display) {
-        self.say(Level::Warning, format_args!("warning: {what}"), None);
+        self.warning_with_hint(what, None);
+    }
+
+    /// As [`Reporter::warning`], with what to do about it where that is known.
+    pub fn warning_with_hint(&self, what: impl fmt::Display, hint: Option<&str>) {
+        self.say(Level::Warning, format_args!("warning: {what}"), hint);
     }
 
     /// Says what a user wants to know once, one line.

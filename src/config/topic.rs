@@ -87,6 +87,12 @@ impl TopicFilter {
         &self.text[self.prefix..]
     }
 
+    /// Whether the broker divides the messages among the clients that have it.
+    #[must_use]
+    pub(crate) fn is_shared(&self) -> bool {
+        self.prefix > 0
+    }
+
     /// How many of its levels are `+`.
     #[must_use]
     pub(crate) fn wildcards(&self) -> usize {
@@ -175,6 +181,7 @@ mod tests {
     fn a_share_prefix_is_set_apart() {
         let filter = TopicFilter::parse("$share/group/plant/+").unwrap();
         assert_eq!((filter.as_str(), filter.plain()), ("$share/group/plant/+", "plant/+"));
+        assert!(filter.is_shared() && !TopicFilter::parse("plant/+").unwrap().is_shared());
         assert!(filter.has_wildcard());
         assert_eq!(TopicFilter::parse("$share/g//").unwrap().plain(), "/");
         for bad in ["$share/", "$share/g", "$share/g/", "$share//a", "$share/+/a", "$share/g/a#"] {

@@ -3,6 +3,9 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
+use std::thread::sleep;
+use std::time::Duration;
 
 use crate::broker::{Broker, Options};
 use crate::device::{Device, Identity, LINK, M2S, Pair, readings, settings};
@@ -235,6 +238,80 @@ fn who_may_not_publish_is_told() {
     let receiver = device.listen(&["-n", "2", "-o", "subtop=s2m"]);
     device.send_all(&["-o", "pubtop=s2m", "--spool", "spool"], "y\n").succeeded();
     receiver.wait().succeeded().wrote(b"x\ny\n");
+}
+
+/// How long a broker keeps what this test wants it to drop, and longer.
+const EXPIRY: [&str; 2] = ["-o", "message_expiry=1"];
+const LONGER_THAN_EXPIRY: Duration = Duration::from_secs(2);
+
+#[test]
+fn a_message_that_expires_at_the_broker_is_reported_and_with_confirm_sent_again() {
+    let broker = Broker::start();
+    let pair = pair_in(&broker, "5", "5");
+    pair.slave.listen(&[]).stop();
+    pair.master.send_all(&EXPIRY, "expired\n").succeeded();
+    sleep(LONGER_THAN_EXPIRY);
+    let receiver = pair.slave.listen(&[]);
+    pair.master.send_all(&EXPIRY, "in time\n").succeeded();
+    receiver.wait_for("gap: ");
+    receiver.stop().failed(&[0, 65], &["gap: station, stream 0: message 0 is lost"]).wrote(b"in time\n");
+
+    let published = broker.times_logged("Received PUBLISH from station-send");
+    let sender = Process::spawn_with(pair.master.send(&[&EXPIRY[..], &["--confirm", LINK]].concat()), "confirmed\n");
+    broker.wait_for_log("Received PUBLISH from station-send", published + 1);
+    sleep(LONGER_THAN_EXPIRY);
+    let published = broker.times_logged("Received PUBLISH from station-send");
+    let receiver = pair.slave.listen(&[]);
+    sender.wait().succeeded();
+    assert!(broker.times_logged("Received PUBLISH from station-send") > published, "it was sent again");
+    let ended = receiver.stop().succeeded().wrote(b"confirmed\n");
+    assert!(!ended.stderr.contains("gap"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_session_that_expires_at_the_broker_costs_what_was_queued_and_that_is_reported() {
+    let broker = Broker::start();
+    let pair = pair_in(&broker, "5", "5");
+    let expiry = ["-o", "session_expiry=1"];
+    pair.slave.listen(&expiry).stop();
+    pair.master.send_all(&[], "expired\n").succeeded();
+    broker.wait_for_log("Expiring client gateway", 1);
+    let receiver = pair.slave.listen(&expiry);
+    pair.master.send_all(&[], "after it\n").succeeded();
+    receiver.wait_for("gap: ");
+    receiver.stop().failed(&[0, 65], &["gap: station, stream 0: message 0 is lost"]).wrote(b"after it\n");
+}
+
+/// Two runtime directories of one device, each with a session of its own, in one group: the broker gives each message to
+/// only one of them.
+#[test]
+fn what_another_client_of_the_group_takes_from_an_encrypted_link_is_told_by_the_topic() {
+    let broker = Broker::start();
+    let pair = pair_in(&broker, "5", "5");
+    let elsewhere = pair.slave.path().join("elsewhere");
+    let there = |mut command: Command| {
+        command.env("STS_RUNTIME_DIR", &elsewhere);
+        command
+    };
+    let slave = Process::spawn(there(pair.slave.pair(&[LINK])));
+    let master = Process::spawn(pair.master.pair(&[LINK]));
+    master.wait().succeeded();
+    slave.wait().succeeded();
+
+    let shared = format!("subtop=$share/readers/{M2S}");
+    let options = ["-v", "-o", &shared, "-o", "clientid=", LINK];
+    let readers = [Process::spawn(pair.slave.recv(&options)), Process::spawn(there(pair.slave.recv(&options)))];
+    readers.iter().for_each(|reader| reader.wait_for("listening on"));
+    pair.master.send_all(&["--each"], readings(20)).succeeded();
+    let hint = format!("hint: `subtop` is shared ($share/readers/{M2S}): another client of the group");
+    let [without_session, with_gaps] = readers;
+    without_session.wait_for("unknown session");
+    without_session.wait_for(&hint);
+    with_gaps.wait_for("gap: ");
+    with_gaps.wait_for(&hint);
+    without_session.stop();
+    let ended = with_gaps.stop();
+    assert_eq!(ended.stderr.matches(&hint).count(), 1, "{}", ended.stderr);
 }
 
 #[test]

@@ -53,7 +53,7 @@ impl<'a> ReceivedStreams<'a> {
             log,
             ended: EndedSessions::default(),
             lost_ends: LostEnds::default(),
-            reports: Reports::new(report, link.config.mqtt.session.client_id.is_some()),
+            reports: Reports::new(report, &link.config),
         })
     }
 

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::cache::OpenStream;
+use crate::config::Config;
 use crate::recv::incoming::oversize;
 use crate::report::Reporter;
 use crate::report_throttle::{KeyedReportThrottle, ReportThrottle};
@@ -24,13 +25,51 @@ pub(super) struct Reports<'a> {
     report: &'a Reporter,
     /// The first gap, and how many there are.
     gaps: Option<(String, u64)>,
-    /// Whether the broker keeps messages for this client while it is not running.
-    has_client_id: bool,
+    cause: LikelyCause,
     rejected: KeyedReportThrottle<Rejected>,
     copies: CopyThrottle,
     has_skipped: bool,
     left: KeyedReportThrottle<SessionId>,
     oversize: ReportThrottle,
+}
+
+/// What, in the configuration, may be why messages are missing.
+enum LikelyCause {
+    /// The broker divides them among the clients that have this subscription.
+    SharedSubscription(String),
+    /// It keeps none for this client while it is not running.
+    NoClientId,
+    None,
+}
+
+impl LikelyCause {
+    fn of(config: &Config) -> Self {
+        if config.subscribe.is_shared() {
+            Self::SharedSubscription(config.subscribe.as_str().to_owned())
+        } else if config.mqtt.session.client_id.is_none() {
+            Self::NoClientId
+        } else {
+            Self::None
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::SharedSubscription(filter) => Some(format!(
+                "`subtop` is shared ({filter}): another client of the group may have received it, and must not be in it"
+            )),
+            Self::NoClientId => Some(
+                "if sts-recv was not running when it was sent, set a `clientid`: the broker then keeps it for the next run"
+                    .to_owned(),
+            ),
+            Self::None => None,
+        }
+    }
+
+    /// The same where it is likely before the run has ended.
+    fn early_hint(&self) -> Option<String> {
+        self.hint().filter(|_| matches!(self, Self::SharedSubscription(_)))
+    }
 }
 
 /// What shows that a runtime directory was copied, or seems to.
@@ -41,11 +80,12 @@ struct CopyThrottle {
 }
 
 impl<'a> Reports<'a> {
-    pub(super) fn new(report: &'a Reporter, has_client_id: bool) -> Self {
+    /// For a link of this configuration.
+    pub(super) fn new(report: &'a Reporter, config: &Config) -> Self {
         Self {
             report,
             gaps: None,
-            has_client_id,
+            cause: LikelyCause::of(config),
             rejected: KeyedReportThrottle::once(),
             copies: CopyThrottle {
                 proven: ReportThrottle::every(STREAM_REUSED_INTERVAL),
@@ -62,17 +102,13 @@ impl<'a> Reports<'a> {
     pub(super) fn data_lost(&self) -> Option<Error> {
         let (first, gaps) = self.gaps.as_ref()?;
         let more = if *gaps > 1 { format!(", and {} more", count(gaps - 1, "gap")) } else { String::new() };
-        let hint =
-            "if sts-recv was not running when it was sent, set a `clientid`: the broker then keeps it for the next run";
-        Some(
-            Error::new(Exit::DataLost, "data was lost")
-                .because(format!("{first}{more}"))
-                .hint_if((!self.has_client_id).then(|| hint.to_owned())),
-        )
+        let error = Error::new(Exit::DataLost, "data was lost").because(format!("{first}{more}"));
+        Some(error.hint_if(self.cause.hint()))
     }
 
     fn gap(&mut self, text: std::fmt::Arguments<'_>) {
-        self.report.warning(format_args!("gap: {text}"));
+        let hint = self.cause.early_hint().filter(|_| self.gaps.is_none());
+        self.report.warning_with_hint(format_args!("gap: {text}"), hint.as_deref());
         self.gaps.get_or_insert_with(|| (text.to_string(), 0)).1 += 1;
     }
 
@@ -197,7 +233,9 @@ impl<'a> Reports<'a> {
     /// A message was dropped. Junk can come at any rate, so each reason is reported once.
     pub(super) fn rejected(&mut self, reason: Rejected, now: Instant) {
         if self.rejected.is_due(&reason, now) {
-            self.report.warning(format_args!("dropped a message: {reason} (further ones are counted, not reported)"));
+            let hint = self.cause.early_hint().filter(|_| reason == Rejected::UnknownSession);
+            let text = format_args!("dropped a message: {reason} (further ones are counted, not reported)");
+            self.report.warning_with_hint(text, hint.as_deref());
         }
     }
 

@@ -66,7 +66,7 @@ pub struct Config {
     pub(crate) will_topic: Option<Topic>,
     /// `sts_mode` and `sts_version`: how messages are protected.
     pub(crate) protection: Protection,
-    /// What the configuration asks for that this version does not do.
+    /// What the configuration asks for that this build does not do.
     unsupported: Option<Error>,
 }
 
@@ -216,10 +216,10 @@ pub(crate) struct Parsed {
 }
 
 impl Config {
-    /// Refuses what the configuration may ask for and this version does not do yet.
+    /// Refuses what the configuration may ask for and this build does not do.
     ///
     /// # Errors
-    /// [`crate::Exit::Config`], "not in this version", naming file and line.
+    /// [`crate::Exit::Config`], naming file, line and what to build.
     pub(crate) fn check_supported(&self) -> Result<()> {
         self.unsupported.clone().map_or(Ok(()), Err)
     }

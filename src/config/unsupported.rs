@@ -5,7 +5,7 @@ use super::keys::ConfigKey;
 use super::settings::Settings;
 use crate::{Error, Exit};
 
-/// The first thing in the configuration that this version does not do.
+/// The first thing in the configuration that this build does not do.
 pub(super) fn first(settings: &Settings<'_>, config: &Config) -> Option<Error> {
     let endpoint = &config.mqtt.endpoint;
     let layer = endpoint.missing_layer().zip(settings.get(ConfigKey::Host)).map(|((why, remedy), setting)| {

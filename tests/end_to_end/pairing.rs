@@ -253,3 +253,21 @@ fn secrets(device: &Device) -> Vec<String> {
     secrets.retain(|secret| !public.text().contains(secret));
     secrets
 }
+
+/// A broker that changes or refuses such topics says nothing, so the timeout does.
+#[test]
+fn a_timeout_on_topics_that_not_every_broker_leaves_alone_says_so() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    for (topic, is_risky) in [("plant.a/x", true), ("plant/a b", true), ("plant-a/x", false)] {
+        for option in [format!("subtop={topic}"), format!("pubtop={topic}")] {
+            for code in [&[][..], &["--code"]] {
+                let options = [code, &["--timeout", "1", "-o", &option, LINK]].concat();
+                let ended = Process::spawn(pair.slave.pair(&options)).wait().failed(&[75], &["timed out", "hint: "]);
+                for broker in ["RabbitMQ", "NATS"] {
+                    assert_eq!(ended.stderr.contains(broker), is_risky, "{option}: {}", ended.stderr);
+                }
+            }
+        }
+    }
+}

@@ -1,5 +1,5 @@
 //! `tests/bench`: each figure of README together with the one it is compared to, measured in one run and through one
-//! broker.
+//! broker, unless the figure says otherwise.
 //!
 //! `bench --tools DIRECTORY [--quick] [--default-queue] [--pairings|--fleet] [OUTPUT]` measures the tools in DIRECTORY,
 //! or only their pairings, or only a gateway with a hundred thousand devices, and writes the tables, the figures and
@@ -7,6 +7,7 @@
 
 mod at_once;
 mod broker;
+mod confirmed;
 mod devices;
 mod fleet;
 mod flow;
@@ -32,7 +33,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Queue};
 use crate::devices::Bench;
 use crate::report::Report;
 
@@ -44,7 +45,7 @@ struct Options {
     tools: PathBuf,
     output: PathBuf,
     quick: bool,
-    default_queue: bool,
+    queue: Queue,
     part: BenchPart,
 }
 
@@ -65,7 +66,7 @@ impl Options {
             match arg.as_str() {
                 "--tools" => options.tools = args.next().ok_or("--tools needs a directory")?.into(),
                 "--quick" => options.quick = true,
-                "--default-queue" => options.default_queue = true,
+                "--default-queue" => options.queue = Queue::Usual,
                 "--pairings" => options.part = BenchPart::Pairings,
                 "--fleet" => options.part = BenchPart::Fleet,
                 option if option.starts_with('-') => return Err(format!("unknown option {option}").into()),
@@ -92,7 +93,7 @@ fn run(options: &Options) -> Result<()> {
     let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
     let dir = tempfile::Builder::new().prefix("sts-bench-").tempdir_in(place)?;
     process::clean_up_on_signals(dir.path().to_owned())?;
-    let broker = Broker::start(dir.path(), options.default_queue)?;
+    let broker = Broker::start(dir.path(), options.queue)?;
     let bench = Bench::new(broker, &options.tools, dir.path())?;
     fs::create_dir_all(&options.output)?;
 
@@ -105,7 +106,10 @@ fn run(options: &Options) -> Result<()> {
 
     let (day, machine) = (process::output(Command::new("date").args(["-u", "+%F"]))?, machine()?);
     let note = format!("{}; {machine}", day.trim());
-    let queue = if options.default_queue { "" } else { ", max_queued_messages 0" };
+    let queue = match options.queue.lines().trim_end() {
+        "" => String::new(),
+        lines => format!(", {}", lines.replace('\n', ", ")),
+    };
     let about = format!(
         "{note}\n{}, default settings{queue}; medians; {:.0} s\n\n",
         broker::version()?,

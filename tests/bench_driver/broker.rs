@@ -1,4 +1,4 @@
-//! The one broker of a run: mosquitto on two free loopback ports, one of them for TLS.
+//! The broker of a run, mosquitto on two free loopback ports, one of them for TLS; and a second one with a small queue.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -12,19 +12,48 @@ use crate::tls::Certificates;
 /// The range to choose a port from: below those that the system gives to outgoing connections.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 
+/// How much a broker queues for a slow subscriber, or for one that is not connected; it drops the rest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Queue {
+    #[default]
+    Unlimited,
+    /// mosquitto's default: 1,000 messages.
+    Usual,
+    /// 64 KiB, and one message at a time is on the way.
+    Small,
+}
+
+impl Queue {
+    /// As mosquitto.conf(5) has it.
+    pub(crate) fn lines(self) -> &'static str {
+        match self {
+            Self::Unlimited => "max_queued_messages 0\n",
+            Self::Usual => "",
+            Self::Small => "max_queued_bytes 65536\nmax_inflight_messages 1\n",
+        }
+    }
+
+    /// Short messages that it has room for.
+    pub(crate) fn messages(self) -> u32 {
+        match self {
+            Self::Unlimited => u32::MAX,
+            Self::Usual | Self::Small => 1000,
+        }
+    }
+}
+
 pub(crate) struct Broker {
     pub(crate) port: u16,
     pub(crate) tls_port: u16,
     pub(crate) certificates: Certificates,
-    /// Messages that it queues for a client that is not connected.
-    pub(crate) queue: u32,
+    pub(crate) queue: Queue,
     log: PathBuf,
     process: Running,
 }
 
 impl Broker {
-    /// Starts it; with `default_queue`, it drops messages beyond its default limit of 1,000 for a slow subscriber.
-    pub(crate) fn start(dir: &Path, default_queue: bool) -> Result<Self> {
+    /// Starts it, with its files in `dir`.
+    pub(crate) fn start(dir: &Path, queue: Queue) -> Result<Self> {
         let port = free_port(None)?;
         let tls_port = free_port(Some(port))?;
         let certificates = Certificates::make(dir)?;
@@ -33,9 +62,7 @@ impl Broker {
         // Log subscriptions: mosquitto_sub does not report when it is subscribed.
         let mut lines = format!("listener {port} 127.0.0.1\nallow_anonymous true\nuser root\nlog_dest stderr\n");
         lines.push_str("log_type error\nlog_type warning\nlog_type subscribe\n");
-        if !default_queue {
-            lines.push_str("max_queued_messages 0\n");
-        }
+        lines.push_str(queue.lines());
         let Certificates { certificate, key, .. } = &certificates;
         let (certificate, key) = (certificate.display(), key.display());
         let secure = format!("listener {tls_port} 127.0.0.1\ncertfile {certificate}\nkeyfile {key}\n");
@@ -49,7 +76,7 @@ impl Broker {
             }
             Ok(TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())
         })?;
-        Ok(Self { port, tls_port, certificates, queue: if default_queue { 1000 } else { u32::MAX }, log, process })
+        Ok(Self { port, tls_port, certificates, queue, log, process })
     }
 
     /// Stops its process, or continues it.

@@ -32,14 +32,25 @@ pub(crate) struct Bench {
     pub(crate) broker: Rc<Broker>,
     tools: PathBuf,
     dir: PathBuf,
-    /// All tools, and mosquitto's clients, reach the broker by TLS.
-    over_tls: bool,
+    way: BrokerWay,
+}
+
+/// How all tools, and mosquitto's clients, reach the broker.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BrokerWay {
+    /// As the link is configured.
+    Configured,
+    /// By options, as it is another broker.
+    Other,
+    /// By options, by TLS.
+    Tls,
 }
 
 impl Bench {
     /// Sets up both devices in `dir`, makes each trust the other's key, and pairs them.
     pub(crate) fn new(broker: Broker, tools: &Path, dir: &Path) -> Result<Self> {
-        let bench = Self { broker: Rc::new(broker), tools: tools.to_owned(), dir: dir.to_owned(), over_tls: false };
+        let (tools, dir) = (tools.to_owned(), dir.to_owned());
+        let bench = Self { broker: Rc::new(broker), tools, dir, way: BrokerWay::Configured };
         bench.make_dirs()?;
         bench.configure(LINK, [TOPIC, "to_station"], [TOPIC, "to_station"])?;
         for (from, to, name) in
@@ -58,7 +69,7 @@ impl Bench {
             broker: Rc::clone(&self.broker),
             tools: self.tools.clone(),
             dir: self.dir.join(name),
-            over_tls: false,
+            way: BrokerWay::Configured,
         };
         bench.make_dirs()?;
         for device in [Device::Station, Device::Gateway] {
@@ -70,12 +81,21 @@ impl Bench {
 
     /// The same two devices with the same sessions, over TLS.
     pub(crate) fn over_tls(&self) -> Self {
-        Self { broker: Rc::clone(&self.broker), tools: self.tools.clone(), dir: self.dir.clone(), over_tls: true }
+        self.reaching(Rc::clone(&self.broker), BrokerWay::Tls)
+    }
+
+    /// The same two devices with the same sessions, on another broker.
+    pub(crate) fn on(&self, broker: Broker) -> Self {
+        self.reaching(Rc::new(broker), BrokerWay::Other)
+    }
+
+    fn reaching(&self, broker: Rc<Broker>, way: BrokerWay) -> Self {
+        Self { broker, tools: self.tools.clone(), dir: self.dir.clone(), way }
     }
 
     /// The broker's port.
     pub(crate) fn port(&self) -> u16 {
-        if self.over_tls { self.broker.tls_port } else { self.broker.port }
+        if self.way == BrokerWay::Tls { self.broker.tls_port } else { self.broker.port }
     }
 
     /// sts-send on the station, by a relay on this port.
@@ -87,7 +107,7 @@ impl Bench {
 
     /// The options with which a tool reaches the broker on this port.
     fn options(&self, port: u16) -> Vec<String> {
-        if self.over_tls {
+        if self.way == BrokerWay::Tls {
             let authority = self.broker.certificates.authority.display();
             ["-o".into(), format!("url=mqtts://localhost:{port}"), "-o".into(), format!("ca_file={authority}")].into()
         } else {
@@ -99,7 +119,7 @@ impl Bench {
     fn mosquitto(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.args(["-p", &self.port().to_string(), "-t", PEERS]);
-        if self.over_tls {
+        if self.way == BrokerWay::Tls {
             command.arg("--cafile").arg(&self.broker.certificates.authority);
         }
         command
@@ -181,7 +201,7 @@ impl Bench {
     /// A tool on a device, with the link as its argument; stdin and stdout are piped.
     pub(crate) fn tool(&self, device: Device, tool: &str, args: &[&str]) -> Command {
         let mut command = self.bare(device, tool);
-        if self.over_tls {
+        if self.way != BrokerWay::Configured {
             command.args(self.options(self.port()));
         }
         command.args(args).arg(LINK).stdin(Stdio::piped()).stdout(Stdio::piped());

@@ -38,7 +38,7 @@ pub(crate) fn measure(bench: &Bench, counts: &[u32], report: &mut Report) -> Res
         ("messages queued for sts-recv", "sts-recv", queued),
     ] {
         let [mut memory, mut wall, mut processor] = [const { Vec::new() }; 3];
-        for &count in counts.iter().filter(|count| tool == "sts-send" || **count <= bench.broker.queue) {
+        for &count in counts.iter().filter(|count| tool == "sts-send" || **count <= bench.broker.queue.messages()) {
             say(&format!("{count} {what}"));
             let found: Vec<Found> = (0..RUNS).map(|_| run(&site, usize::try_from(count)?)).collect::<Result<_>>()?;
             let each = |of: Duration| of.as_secs_f64() / f64::from(count);

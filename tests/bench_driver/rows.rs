@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::at_once::Masters;
+use crate::confirmed;
 use crate::devices::Bench;
 use crate::flow::{self, Input};
 use crate::growth::{self, Extent};
@@ -81,6 +82,7 @@ pub(crate) fn measure(bench: &Bench, quick: bool, report: &mut Report) -> Result
     lines(bench, &amounts, report)?;
     megabytes(bench, &amounts, report)?;
     each(bench, &amounts, report)?;
+    confirmed::measure(bench, amounts.runs, report)?;
     let latency = latencies(bench, &amounts, report)?;
     one_shot(bench, &amounts, report)?;
     idle(bench, &amounts, report)?;

@@ -84,7 +84,7 @@ fn read_packet(stream: &mut TcpStream) -> Option<u8> {
     Some(first[0])
 }
 
-/// As AWS IoT does, which ends the connection where others refuse.
+/// As the broker of AWS does, which ends the connection where others refuse.
 #[test]
 fn a_topic_for_which_the_broker_ends_the_connection_ends_the_run_and_is_named() {
     let server = || {

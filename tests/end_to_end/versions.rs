@@ -301,7 +301,9 @@ fn what_another_client_of_the_group_takes_from_an_encrypted_link_is_told_by_the_
     let shared = format!("subtop=$share/readers/{M2S}");
     let options = ["-v", "-o", &shared, "-o", "clientid=", LINK];
     let readers = [Process::spawn(pair.slave.recv(&options)), Process::spawn(there(pair.slave.recv(&options)))];
-    readers.iter().for_each(|reader| reader.wait_for("listening on"));
+    for reader in &readers {
+        reader.wait_for("listening on");
+    }
     pair.master.send_all(&["--each"], readings(20)).succeeded();
     let hint = format!("hint: `subtop` is shared ($share/readers/{M2S}): another client of the group");
     let [without_session, with_gaps] = readers;

@@ -203,3 +203,17 @@ fn what_is_too_long_now_is_taken_back_and_its_identifier_is_not_used_again() {
         assert_eq!(rig.session.unacknowledged().messages, 1 + released.len());
     }
 }
+
+#[test]
+fn what_the_broker_has_is_released_though_it_would_be_too_long_now() {
+    let mut rig = up(|_| {});
+    let token = rig.session.publish("out", vec![b'x'; 1000].into(), Qos::ExactlyOnce, false).unwrap();
+    rig.sent();
+    rig.receive(&pubrec(1)).unwrap();
+    rig.drop_connection();
+    rig.broker.capabilities.max_packet_size = Some(500);
+    rig.connect(true);
+    assert_eq!(rig.sent(), [pubrel(1)]);
+    rig.receive(&pubcomp(1)).unwrap();
+    assert_eq!(rig.acknowledged(), [token]);
+}

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 
-use super::record_check::RecordCheck;
+use super::record_cutter::RecordCutter;
 use crate::report::Reporter;
 use crate::report_throttle::ReportThrottle;
-use crate::spool::{self, Appended, RecordStore};
-use crate::stdio::{Input, Split};
+use crate::spool::{Appended, RecordStore};
+use crate::stdio::Input;
 use crate::text::{count, show};
 use crate::{Error, Exit, Result};
 
@@ -24,12 +24,7 @@ const DISK_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Standard input, cut into records.
 pub(super) struct Intake<'a> {
     input: Input,
-    split: Split,
-    /// Most bytes of a record.
-    max_record: usize,
-    check: RecordCheck,
-    /// How many records this run has written.
-    written: u64,
+    cutter: RecordCutter,
     /// What was read and not written: the beginning of a line, or anything at all while the disk is full.
     unwritten: BytesMut,
     /// Why the last attempt to write failed, if it did.
@@ -41,10 +36,9 @@ pub(super) struct Intake<'a> {
 }
 
 impl<'a> Intake<'a> {
-    pub(super) fn new(input: Input, split: Split, max_record: usize, check: RecordCheck, report: &'a Reporter) -> Self {
-        let (unwritten, disk_full, written) = (BytesMut::new(), ReportThrottle::once(), 0);
-        let (blocked, is_refused) = (None, false);
-        Self { input, split, max_record, check, written, unwritten, blocked, is_refused, disk_full, report }
+    pub(super) fn new(input: Input, cutter: RecordCutter, report: &'a Reporter) -> Self {
+        let (unwritten, disk_full) = (BytesMut::new(), ReportThrottle::once());
+        Self { input, cutter, unwritten, blocked: None, is_refused: false, disk_full, report }
     }
 
     /// Standard input.
@@ -54,17 +48,17 @@ impl<'a> Intake<'a> {
 
     /// Most bytes of a record.
     pub(super) fn max_record(&self) -> usize {
-        self.max_record
+        self.cutter.max_record()
     }
 
-    /// Cuts shorter records from now on, if this is less.
+    /// As [`RecordCutter::limit_records`].
     pub(super) fn limit_records(&mut self, max_record: usize) {
-        self.max_record = self.max_record.min(max_record);
+        self.cutter.limit_records(max_record);
     }
 
-    /// The length of the first record that these bytes make, if nothing follows them.
+    /// As [`RecordCutter::first_record_len`].
     pub(super) fn first_record_len(&self, bytes: &[u8]) -> usize {
-        self.split.next(bytes, self.max_record, true).unwrap_or(0)
+        self.cutter.first_record_len(bytes)
     }
 
     /// Reads standard input into the spool, as long as there is any and room for it. From here on the run keeps what it is
@@ -92,28 +86,7 @@ impl<'a> Intake<'a> {
     /// How much may be read before something is written: no more than one message, or than there is room for.
     fn max_unwritten(&self, store: &dyn RecordStore) -> usize {
         let room = store.free_bytes(2).saturating_sub(self.unwritten.len());
-        let more = match self.split {
-            // Each byte may be a line of its own.
-            Split::Each => room / (1 + spool::RECORD_OVERHEAD_LEN),
-            Split::Lines | Split::Binary => room,
-        };
-        self.max_record.min(self.unwritten.len() + more)
-    }
-
-    /// What was read, cut into records, as far as they can be sent, and why the next one cannot.
-    fn records(&self) -> (Vec<&[u8]>, Result<()>) {
-        let at_end = self.input.at_end();
-        let (mut rest, mut records) = (&self.unwritten[..], Vec::new());
-        while let Some(len) = self.split.next(rest, self.max_record, at_end) {
-            let (record, after) = rest.split_at(len);
-            let number = self.written + records.len() as u64 + 1;
-            if let Err(refused) = self.check.check(record, at_end && after.is_empty(), number) {
-                return (records, Err(refused));
-            }
-            records.push(record);
-            rest = after;
-        }
-        (records, Ok(()))
+        self.cutter.max_record().min(self.unwritten.len() + self.cutter.max_data(room))
     }
 
     /// Writes what was read, cut into records; false where there is no room for the first one.
@@ -121,7 +94,7 @@ impl<'a> Intake<'a> {
     /// # Errors
     /// As [`RecordCheck::check`], once all records before that one are written.
     fn write(&mut self, store: &mut dyn RecordStore, now: Instant) -> Result<bool> {
-        let (records, next) = self.records();
+        let (records, next) = self.cutter.cut(&self.unwritten, self.input.at_end());
         if records.is_empty() && !store.is_unfinished() {
             self.is_refused = next.is_err();
             return next.map(|()| true);
@@ -133,7 +106,7 @@ impl<'a> Intake<'a> {
         match appended {
             Appended::Records(count) => {
                 self.unwritten.advance(lens[..count].iter().sum());
-                self.written += count as u64;
+                self.cutter.advance(count);
                 self.end_full_disk();
             }
             Appended::DiskFull => self.report_full_disk("write to", store.path(), now),

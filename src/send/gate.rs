@@ -22,7 +22,7 @@
 //!   [`Gate::pass`]; if time opens it, the time goes into [`Gate::opens_at`], which wakes the run. Nothing else
 //!   changes: whatever waits for the gate stays with the source or the stream, in the counts of `run_end`.
 //! - **What goes to the broker**, including what the client repeats after a reconnect, of which the run hears nothing:
-//!   in the client session. `OutgoingPublishes::retry_at` (`mqtt/client_session/outgoing_publishes.rs`), the pause after
+//!   in the client session. `OutgoingPublishes::retry_at` (`mqtt/client_session/outgoing_publishes/mod.rs`), the pause after
 //!   a refusal, is the precedent: it gives no packet, wakes the client and ends. The client then fills up, and this gate
 //!   shuts.
 //!

@@ -42,6 +42,32 @@ fn a_copy_takes_a_number_again_and_no_key() {
     assert_eq!(headers.iter().collect::<HashSet<_>>().len(), headers.len(), "one key and nonce for two messages");
 }
 
+/// Of a number that was over so long ago, the receiver no longer knows the salt.
+#[test]
+fn a_directory_that_was_restored_after_many_runs_is_told() {
+    const RUNS: usize = 20;
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    let old = pair.master.runtime_files();
+    for _ in 0..RUNS {
+        pair.master.send_all(&[], "original\n").succeeded();
+    }
+    receiver.wait_for_stdout("original\n".repeat(RUNS).as_bytes());
+    for (path, bytes) in &old {
+        fs::write(path, bytes).unwrap();
+    }
+    pair.master.send_all(&[], "dropped\n").succeeded();
+    receiver.wait_for("unverified: station, stream 0: ");
+    pair.agree();
+    pair.master.send_all(&[], "paired again\n").succeeded();
+    let all = "original\n".repeat(RUNS) + "paired again\n";
+    receiver.wait_for_stdout(all.as_bytes());
+    receiver.stop().succeeded().wrote(all.as_bytes());
+    let status = Process::spawn(pair.slave.pair(&["--status", "--json"])).wait().succeeded();
+    assert!(status.text().contains(r#""stream number used twice":"#), "{}", status.text());
+}
+
 #[test]
 fn what_was_received_leaves_no_key() {
     let broker = Broker::start();

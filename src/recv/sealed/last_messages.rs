@@ -102,8 +102,11 @@ impl<'a> LastMessages<'a> {
     fn received_before(&mut self, payload: &[u8], now: Instant) -> Result<Option<Error>> {
         let Ok(header) = SealedHeader::parse(payload) else { return Ok(None) };
         self.sessions.look(now)?;
-        let claim =
-            self.sessions.receiver.claim(payload).filter(|(.., claim)| matches!(claim, HeaderClaim::Ended { .. }));
+        let claim = self
+            .sessions
+            .receiver
+            .claim(payload)
+            .filter(|(.., claim)| matches!(claim, HeaderClaim::Ended { .. } | HeaderClaim::EndedBefore));
         Ok(claim.map(|(peer, stream, _)| outdated(&self.sessions.peer_name(&peer), stream.number, header.seq)))
     }
 

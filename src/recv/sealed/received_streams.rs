@@ -261,6 +261,16 @@ impl<'a> ReceivedStreams<'a> {
             }
             HeaderClaim::Closed => self.reject(Rejected::StreamClosed, message.receipt, now),
             HeaderClaim::Settled => Disposition::Drop(message.receipt),
+            // The broker sends again what was not acknowledged before a run ended.
+            HeaderClaim::EndedBefore if !message.dup => {
+                self.reports.number_over(&self.sessions.peer_name(&peer), stream.number, now);
+                self.log.journal.count_rejected(Rejected::StreamReused);
+                Disposition::Drop(message.receipt)
+            }
+            HeaderClaim::EndedBefore => {
+                self.log.journal.count_duplicate(stream.session);
+                Disposition::Drop(message.receipt)
+            }
             HeaderClaim::Ended { confirm } => {
                 if let Some((salt, next)) = confirm {
                     self.log.confirms.repeat(stream, salt, next, now);

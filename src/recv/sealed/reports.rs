@@ -185,6 +185,17 @@ impl<'a> Reports<'a> {
         }
     }
 
+    /// A message may be of a stream that took a number again, which was over long ago.
+    pub(super) fn number_over(&mut self, peer: &str, stream: u32, now: Instant) {
+        if self.copies.unverified.happened(now).is_some() {
+            self.report.warning(format_args!(
+                "unverified: {peer}, stream {stream}: a message of this number was dropped, which was over long ago: the \
+                 message was sent before and is repeated, or {peer} has an old runtime directory, restored from a backup, \
+                 and must pair again"
+            ));
+        }
+    }
+
     /// A message was accepted of which nothing is written: it is `skipped`, or it cannot be read, and is lost.
     pub(super) fn message_without_content(&mut self, peer: &str, skipped: bool) {
         if skipped { self.skipped(peer) } else { self.message_of_newer_version(peer) }

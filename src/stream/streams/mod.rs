@@ -347,9 +347,15 @@ impl Streams {
             }
             (None, Some(recent)) if seq > recent.end => None,
             (None, Some(_)) => Some(HeaderClaim::Settled),
-            (None, None) if self.left_salt(stream).is_some_and(|left| left != salt) => Some(HeaderClaim::Copied),
-            (None, None) if self.closed.contains(stream) => Some(HeaderClaim::Closed),
-            (None, None) => self.ended.contains(stream).then_some(HeaderClaim::Ended { confirm: None }),
+            (None, None) => match self.left_salt(stream) {
+                Some(left) if left != salt => Some(HeaderClaim::Copied),
+                _ if self.closed.contains(stream) => Some(HeaderClaim::Closed),
+                Some(_) => Some(HeaderClaim::Ended { confirm: None }),
+                // Whoever takes the number again begins with seq 0; a word after the end, and what its sender repeats,
+                // may come late.
+                None if seq > 0 => self.ended.contains(stream).then_some(HeaderClaim::Ended { confirm: None }),
+                None => self.ended.contains(stream).then_some(HeaderClaim::EndedBefore),
+            },
         }
     }
 

@@ -66,6 +66,9 @@ pub(crate) enum HeaderClaim {
         /// Its salt and the seq to confirm, if the sender of the stream wanted that.
         confirm: Option<(Salt, u32)>,
     },
+    /// The first message of a number that was over so long ago that nothing else is known of it: a repeated one, or one
+    /// of another stream, which took the number again.
+    EndedBefore,
     /// The word after the end of a stream that ended, or a will of a stream that is over.
     Settled,
     /// Of a stream that was closed before its end.

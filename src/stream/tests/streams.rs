@@ -166,7 +166,7 @@ fn a_claim_is_what_the_stream_was_received_to() {
     assert_eq!(claims(6), [confirmed, confirmed, Some(HeaderClaim::Settled), None]);
     assert_eq!(claims(1), [None; 4], "its keys are here: it is a forgery");
     assert_eq!(claims(4), [Some(HeaderClaim::Closed); 4]);
-    assert_eq!(claims(7), [ended; 4]);
+    assert_eq!(claims(7), [Some(HeaderClaim::EndedBefore), ended, ended, ended]);
     assert_eq!(claims(3), [None; 4]);
     for number in [1, 2, 6] {
         assert_eq!(streams.claim(number, [0; 8], 0), Some(HeaderClaim::Copied));

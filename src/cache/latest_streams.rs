@@ -11,9 +11,11 @@ use crate::stream::{EndedStream, can_tell};
 
 /// Most streams that are listed for a peer; past that, the oldest ones are not listed any more.
 const MAX_LISTED: usize = 64;
-/// How often the peer is told of a stream, if it is known how many frames that has, and if it is not.
-const MAX_TOLD: u8 = 3;
+/// How often the peer is told of a stream of which it is not known how many frames it has.
 const MAX_TOLD_UNCOUNTED: u8 = 8;
+/// The streams that tell of one whose count is known follow it at these distances; from the last of them on, the distance
+/// doubles each time. So no number of lost messages in a row has it forgotten before it leaves the list.
+const FIRST_DISTANCES: [usize; 3] = [1, 2, 3];
 
 /// Writes down how streams ended; false where that changes nothing.
 pub(super) fn end(sessions: &mut [StoredSession], ends: &[EndOfStream]) -> bool {
@@ -40,15 +42,17 @@ pub(super) fn begin(sessions: &mut [StoredSession], session: SessionId, number: 
     limit(sessions);
 }
 
-/// The streams that the preamble of a message of at most `max_message` bytes tells, oldest first; those that were told
-/// often enough are no longer listed.
+/// The streams that the preamble of a message of at most `max_message` bytes tells, oldest first, of those whose time has
+/// come.
 ///
 /// If there is no room for all, those that were told least often come first, and among these the newest: if the number
 /// before the stream that begins now was taken and not used, a receiver that is not told so at once reports it as lost.
 pub(super) fn tell(sessions: &mut [StoredSession], max_message: usize) -> Vec<EndedStream> {
     let listed =
         || sessions.iter().rev().flat_map(|stored| stored.latest.iter().map(|latest| (stored.session.id, latest)));
-    let mut by_priority: Vec<_> = listed().enumerate().collect();
+    let count = listed().count();
+    let is_due = |age: usize, latest: &LatestStream| latest.end.is_none() || count - age >= distance(latest.told);
+    let mut by_priority: Vec<_> = listed().enumerate().filter(|&(age, (_, latest))| is_due(age, latest)).collect();
     by_priority.sort_by_key(|&(age, (_, latest))| (latest.told, Reverse(age)));
     let mut told = BTreeMap::new();
     for (age, (session, latest)) in by_priority {
@@ -60,9 +64,18 @@ pub(super) fn tell(sessions: &mut [StoredSession], max_message: usize) -> Vec<En
     let latest = sessions.iter_mut().rev().flat_map(|stored| &mut stored.latest);
     latest.enumerate().filter(|(age, _)| told.contains_key(age)).for_each(|(_, latest)| latest.told += 1);
     for stored in sessions {
-        stored.latest.retain(|latest| latest.told < latest.end.map_or(MAX_TOLD_UNCOUNTED, |_| MAX_TOLD));
+        stored.latest.retain(|latest| latest.end.is_some() || latest.told < MAX_TOLD_UNCOUNTED);
     }
     told.into_values().collect()
+}
+
+/// How many streams must be listed after one, with the one that begins, before that is told again.
+fn distance(told: u8) -> usize {
+    let last = FIRST_DISTANCES.len() - 1;
+    match FIRST_DISTANCES.get(usize::from(told)) {
+        Some(distance) => *distance,
+        None => FIRST_DISTANCES[last].saturating_mul(1 << (usize::from(told) - last).min(32)),
+    }
 }
 
 /// Sessions are newest first, their streams oldest first.
@@ -100,21 +113,38 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_are_told_first_and_each_three_times_once_its_count_is_known() {
+    fn the_oldest_are_told_first_and_one_without_a_count_eight_times() {
         let mut sessions = sessions();
         begun(&mut sessions, 0, 0);
         let old = begun(&mut sessions, 1, 7);
         assert!(end(&mut sessions, &[old]));
-        for _ in 0..3 {
+        for _ in 0..2 {
             assert_eq!(numbers(&tell(&mut sessions, 8192)), [(1, 7, Some(17)), (2, 0, None)]);
         }
-        for _ in 3..8 {
+        for _ in 2..8 {
             assert_eq!(numbers(&tell(&mut sessions, 8192)), [(2, 0, None)]);
         }
         assert!(tell(&mut sessions, 8192).is_empty());
     }
 
-    /// A device that begins one stream after another tells each of them three times, as with longer messages.
+    /// However many messages in a row a broker's queue drops, a later one tells it.
+    #[test]
+    fn one_with_a_count_is_told_at_distances_that_grow_until_it_leaves_the_list() {
+        let mut sessions = sessions();
+        let first = begun(&mut sessions, 0, 0);
+        assert!(end(&mut sessions, &[first]));
+        let mut told_to = Vec::new();
+        for number in 1..200 {
+            let told = tell(&mut sessions, 1 << 20);
+            told_to.extend(told.iter().any(|told| told.stream.number == 0).then_some(number));
+            let ended = begun(&mut sessions, 0, number);
+            assert!(end(&mut sessions, &[ended]));
+        }
+        assert_eq!(told_to, [1, 2, 3, 6, 12, 24, 48]);
+        assert_eq!([0, 1, 2, 3, 4, 255].map(distance), [1, 2, 3, 6, 12, 3 << 32]);
+    }
+
+    /// A device that begins one stream after another tells each of them three times, and there is no room for more.
     #[test]
     fn a_short_message_tells_the_last_three_streams() {
         let mut sessions = sessions();
@@ -138,7 +168,7 @@ mod tests {
             assert!(end(&mut sessions, &[ended]));
         }
         // There is room for one that continued another one.
-        for expected in [2, 1, 0, 2, 1, 0, 2, 1, 0] {
+        for expected in [2, 1, 0, 1, 0, 0] {
             assert_eq!(numbers(&tell(&mut sessions, 8191)), [(2, expected, Some(0))]);
         }
         assert!(tell(&mut sessions, 8191).is_empty());

@@ -41,6 +41,24 @@ fn what_a_broker_lost_of_a_stream_is_named_by_the_next_one() {
     assert!(status.text().contains(r#""gaps":2"#), "{}", status.text());
 }
 
+/// However long the broker's queue overflows: what it dropped is told again, at distances that grow.
+#[test]
+fn an_end_that_is_lost_with_all_of_the_next_three_runs_is_named() {
+    let (broker, pair) = paired();
+    broker.filter(|topic, payload| match number(topic, payload) {
+        Some((0, 1..) | (1..=3, _)) => Fate::Drop,
+        _ => Fate::Pass,
+    });
+    let receiver = pair.slave.listen(&[]);
+    for run in 0..7 {
+        pair.master.send_all(&["--each"], format!("{run}\nlast of {run}\n")).succeeded();
+    }
+    receiver.wait_for("stream 0: message");
+    receiver.wait_for("stream 3: messages 0-");
+    let ended = receiver.stop();
+    assert_eq!(ended.stderr.matches("gap: ").count(), 4, "{}", ended.stderr);
+}
+
 /// Three sessions carry one sequence, and nothing arrives of the second one. What another stream tells of that, and what the third
 /// one says with its position, is one loss.
 #[test]

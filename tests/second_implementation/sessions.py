@@ -137,20 +137,30 @@ def take_side(store_, sid):
         return n, bytes.fromhex(s["send_side"]), os.urandom(8)
 
 
+# A stream with a count is told by those that follow it at these distances, then doubled.
+DISTANCES = (1, 2, 3)
+
+
 def ended_items(store_, own_sid, own_number):
     """Section "Lost ends": what the preamble of a new stream tells, noted as told once more."""
     out = []
     with store_.edit() as state:
+        distance = 1 + sum((s["id"], e["stream"]) != (own_sid.hex(), own_number)
+                           for s in state["sessions"] for e in s["sent"])
         for s in reversed(state["sessions"]):
             for e in list(s["sent"]):
-                if len(out) == 16 or (s["id"], e["stream"]) == (own_sid.hex(), own_number):
+                if (s["id"], e["stream"]) == (own_sid.hex(), own_number):
+                    continue
+                distance -= 1
+                due = DISTANCES[e["told"]] if e["told"] < len(DISTANCES) else 3 << (e["told"] - 2)
+                if len(out) == 16 or (e["count"] is not None and distance < due):
                     continue
                 of = e["continues"]
                 of = of and (bytes.fromhex(of[0]), of[1], bytes.fromhex(of[2]), of[3])
                 out.append((bytes.fromhex(s["id"]), e["stream"], bytes.fromhex(e["salt"]),
                             2**32 - 1 if e["count"] is None else e["count"], of))
                 e["told"] += 1
-                if e["told"] >= (8 if e["count"] is None else 3):
+                if e["count"] is None and e["told"] >= 8:
                     s["sent"].remove(e)
     return out
 

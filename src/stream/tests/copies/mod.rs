@@ -18,9 +18,12 @@ use crate::session::ReceiveKeys;
 
 /// Long enough for the longest preamble.
 const LONG_LIMIT: usize = 16 << 10;
-/// How often a device tells how a stream ended, and of how many streams at once.
-const MAX_TOLD: u8 = 3;
+/// How often a device tells of a stream whose count it does not know, of how many streams at once, and how many it lists.
+const MAX_TOLD_UNCOUNTED: u8 = 8;
 const MAX_TOLD_AT_ONCE: usize = 16;
+const MAX_LISTED: usize = 64;
+/// After so many streams, a device has told of all that it listed.
+const LAST_DISTANCE: usize = 48;
 /// Worlds for each claim. Ten times as many held as well.
 const SEEDS: u64 = 40;
 
@@ -80,8 +83,6 @@ struct SpooledRecords {
 struct CopiedDevice {
     session: Session,
     listed: Vec<Listed>,
-    /// How all its streams ended, for the end of a world in which nothing is to be left in doubt.
-    ends: Vec<EndedStream>,
     spool: Option<SpooledRecords>,
     process: Option<Process>,
     is_thief: bool,

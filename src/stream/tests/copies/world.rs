@@ -2,18 +2,30 @@
 
 use super::*;
 
+impl CopiedDevice {
+    /// What the preamble of a stream that begins tells of the earlier ones.
+    fn tell(&mut self) -> Vec<EndedStream> {
+        let count = self.listed.len();
+        let distance = |told: u8| if told < 3 { usize::from(told) + 1 } else { 3 << (told - 2) };
+        let is_due = |at: &usize| {
+            let Listed { ended, told } = &self.listed[*at];
+            ended.count.is_none() || count - at >= distance(*told)
+        };
+        let mut due: Vec<_> = (0..count).filter(is_due).collect();
+        due.sort_by_key(|at| (self.listed[*at].told, count - at));
+        due.truncate(MAX_TOLD_AT_ONCE);
+        due.sort_unstable();
+        let told = due.iter().map(|at| (self.listed[*at].told += 1, self.listed[*at].ended).1).collect();
+        self.listed.retain(|listed| listed.ended.count.is_some() || listed.told < MAX_TOLD_UNCOUNTED);
+        told
+    }
+}
+
 impl World {
     pub(super) fn new(seed: u64, spooled: bool) -> Self {
         let (master, slave) = pair(1, Suite::Gcm);
         let spool = spooled.then(SpooledRecords::default);
-        let device = CopiedDevice {
-            session: master,
-            listed: Vec::new(),
-            ends: Vec::new(),
-            spool,
-            process: None,
-            is_thief: false,
-        };
+        let device = CopiedDevice { session: master, listed: Vec::new(), spool, process: None, is_thief: false };
         Self {
             rng: StdRng::seed_from_u64(seed),
             inbox: Inbox::new(&slave),
@@ -61,10 +73,9 @@ impl World {
         let (session, salt) = (device.session.id, self.rng.random());
         let reserved = ReservedStream::of_data(session, number, leaf);
         let mut sender = Sender::new(&device.session, reserved, salt, LONG_LIMIT).unwrap();
-        let told = device.listed.iter_mut().take(MAX_TOLD_AT_ONCE);
-        let ended = told.map(|listed| (listed.told += 1, listed.ended).1).collect();
-        device.listed.retain(|listed| listed.told < MAX_TOLD + 5 * u8::from(listed.ended.count.is_none()));
+        let ended = device.tell();
         device.listed.push(Listed { ended: ended_stream(&sender, None), told: 0 });
+        device.listed.drain(..device.listed.len().saturating_sub(MAX_LISTED));
         sender.begin_with(Preamble { continues, ended, kept: false });
         sender
     }
@@ -131,7 +142,6 @@ impl World {
     }
 
     pub(super) fn list(&mut self, at: usize, sender: &Sender, count: u32) {
-        self.devices[at].ends.push(ended_stream(sender, Some(count)));
         let listed = &mut self.devices[at].listed;
         listed.retain(|listed| listed.ended.stream != sender.id());
         listed.push(Listed { ended: ended_stream(sender, Some(count)), told: 0 });
@@ -205,7 +215,7 @@ impl World {
             return;
         }
         let original = &mut self.devices[at];
-        let (session, listed, ends) = (original.session.clone(), original.listed.clone(), original.ends.clone());
+        let (session, listed) = (original.session.clone(), original.listed.clone());
         let is_thief = original.is_thief || what == Copied::Theft;
         let spool = original.spool.clone().filter(|_| !matches!(what, Copied::Directory | Copied::Theft));
         let process = original.process.as_mut().filter(|_| what == Copied::Process).map(|process| {
@@ -213,7 +223,7 @@ impl World {
             let sender = process.sender.snapshot();
             Process { sender, next_record: process.next_record, copied_from: Some(copied_from) }
         });
-        self.devices.push(CopiedDevice { session, listed, ends, spool, process, is_thief });
+        self.devices.push(CopiedDevice { session, listed, spool, process, is_thief });
     }
 
     /// A thief who has all that was ever sent opens nothing of what is over with the receiver's keys, and nothing at
@@ -259,25 +269,23 @@ impl World {
         for at in 0..self.devices.len() {
             self.finish(at);
         }
-        for round in 0..=MAX_TOLD {
-            for Sent { frame, .. } in std::mem::take(&mut self.wire) {
-                self.inbox.deliver(&frame, false);
-            }
-            self.inbox.give_up(round > 0);
-            for at in (0..self.devices.len()).filter(|_| round < MAX_TOLD) {
-                let told =
-                    |ended: &[EndedStream]| ended.iter().map(|ended| Listed { ended: *ended, told: 0 }).collect();
-                let all: Vec<_> = self.devices[at].ends.chunks(MAX_TOLD_AT_ONCE).map(told).collect();
-                for listed in all {
-                    self.devices[at].listed = listed;
-                    self.send(at);
-                    self.finish(at);
-                }
+        self.arrive(false);
+        for _ in 0..LAST_DISTANCE {
+            for at in 0..self.devices.len() {
                 self.send(at);
                 self.devices[at].spool.iter_mut().for_each(|spool| spool.acknowledged = spool.records.len());
                 self.finish(at);
             }
+            self.arrive(true);
         }
+    }
+
+    /// All that is on its way arrives, and what is missing is given up, also what waits for it.
+    fn arrive(&mut self, held: bool) {
+        for Sent { frame, .. } in std::mem::take(&mut self.wire) {
+            self.inbox.deliver(&frame, false);
+        }
+        self.inbox.give_up(held);
     }
 
     /// Whether the receiver said that there are copies, with proof or as a hint, or that it closed a stream.

@@ -39,10 +39,11 @@ pub(crate) enum Forged {
     RdyAck,
     Enc,
     Kill,
+    Will,
 }
 
 impl Forged {
-    pub(crate) const ALL: [(Self, &str); 9] = [
+    pub(crate) const ALL: [(Self, &str); 10] = [
         (Self::InitReq, "INITREQ"),
         (Self::InitAck, "INITACK"),
         (Self::AuthReq, "AUTHREQ"),
@@ -52,6 +53,7 @@ impl Forged {
         (Self::RdyAck, "RDYACK"),
         (Self::Enc, "ENC"),
         (Self::Kill, "KILL"),
+        (Self::Will, "WILL"),
     ];
 
     fn topic(self) -> &'static str {
@@ -240,6 +242,7 @@ impl Source {
             Forged::RdyAck => [&[0x26][..], &self.bytes(if self.next.is_multiple_of(2) { 48 } else { 64 })].concat(),
             Forged::Enc => [&[0x27][..], &self.bytes(200)].concat(),
             Forged::Kill => [&[0x28][..], &self.bytes(40)].concat(),
+            Forged::Will => [&[0x29][..], &self.bytes(60)].concat(),
         })
     }
 }

@@ -233,8 +233,8 @@ fn random_frames_of_any_other_type_do_not_keep_two_devices_from_each_other() {
             turn += 1;
             // The last is longer than its type allows.
             let kinds = [(0x24, 900), (0x24, 50), (0x25, 49), (0x25, 65), (0x26, 49), (0x26, 65)];
-            let others = [(0x27, 200), (0x28, 40), (0x21, 1234), (0x22, 1153), (0x21, 9000)];
-            let (first_byte, len) = [&kinds[..], &others].concat()[turn % 11];
+            let others = [(0x27, 200), (0x28, 40), (0x29, 60), (0x21, 1234), (0x22, 1153), (0x21, 9000)];
+            let (first_byte, len) = [&kinds[..], &others].concat()[turn % 12];
             random_frame(first_byte, len)
         });
         flood.wait_for(500);
@@ -243,6 +243,47 @@ fn random_frames_of_any_other_type_do_not_keep_two_devices_from_each_other() {
     }
     slave.stop().succeeded();
     pair.carries(&[], b"after the flood\n");
+}
+
+/// Who has seen one frame of a session knows its tag, and who has seen a question its id: so each forged frame costs the
+/// receiver the way to a key.
+#[test]
+fn frames_that_name_a_session_keep_nothing_from_its_receiver() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    pair.agree();
+    let sniffer = Sniffer::start(&broker);
+    let receiver = pair.slave.listen(&[]);
+    pair.master.send_all(&[], "overheard\n").succeeded();
+    Process::spawn(pair.master.pair(&["--if-older", "1d", LINK])).wait().succeeded();
+    let overheard = sniffer.wait_for_type(M2S, ENC, 1).remove(0);
+    let question = sniffer.wait_for_type(M2S, 0x25, 1).remove(0);
+    receiver.wait_for_stdout(b"overheard\n");
+    let before = receiver.memory();
+    let mut written = "overheard\n".to_owned();
+    for first_byte in [ENC, 0x28, 0x29, 0x25] {
+        let (overheard, question) = (overheard.clone(), question.clone());
+        let flood = Flood::start(&broker, M2S, Duration::from_millis(1), move || {
+            if first_byte == 0x25 {
+                let mut forged = question.clone();
+                forged[33..].fill_with(|| rand::rng().random());
+                return forged;
+            }
+            // The number with the longest way, and as many parts ahead as still open.
+            let mut forged = random_frame(first_byte, 200);
+            forged[1..4].copy_from_slice(&overheard[1..4]);
+            forged[4..8].copy_from_slice(&0x7fff_fffe_u32.to_be_bytes());
+            forged[SEQ].copy_from_slice(&(64_u32 << 20).to_be_bytes());
+            forged
+        });
+        flood.wait_for(1000);
+        let line = format!("beside {first_byte:#x}\n");
+        pair.master.send_all(&["--confirm"], line.clone()).succeeded();
+        written.push_str(&line);
+        receiver.wait_for_stdout(written.as_bytes());
+    }
+    assert!(receiver.memory() < before + (8 << 20), "{} before {before}", receiver.memory());
+    receiver.stop().succeeded().wrote(written.as_bytes());
 }
 
 /// Who has seen a frame can play it again; and each confirm takes a number, of which a session has only so many.

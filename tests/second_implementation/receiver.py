@@ -36,6 +36,7 @@ class Receiver:
         self.confirm_due = None
         self.side = {}            # session id -> [number, key, salt, seq]
         self.closing = []         # (due, session id, stream, count): lost ends
+        self.announced = {}       # (session id, stream) -> origin and position, or None: what a continued named
         self.over_keys = {}       # (session id, stream) -> what still opens a stream that is over
         self.refusals = []
         self.refused_at = 0.0
@@ -185,6 +186,9 @@ class Receiver:
             if h.seq and not force:
                 self.hold(s, h, plain, now)
                 return None
+            placed = force and h.seq and self.announced.get((s["id"], h.stream))
+            if placed:
+                origin, base = placed
             if first and first.continues and not two:
                 sid, number, salt, base = first.continues
                 origin = sequence_of(sid.hex(), number, salt)
@@ -199,6 +203,7 @@ class Receiver:
                 elif q["next"] < base:
                     self.gap(state, s, origin, q["next"], base - 1, "positions")
                     q["next"] = base
+                self.reported(state, origin)
         q = state["sequences"].setdefault(origin, {"next": 0, "carrier": None})
         me = "%s/%d" % (s["id"], h.stream)
         if q["carrier"] and q["carrier"] != me:
@@ -272,8 +277,11 @@ class Receiver:
             self.confirm(s, h.stream, st["salt"], st["next"], soon=closes)
         if closes:
             if plain.kind == sealed.CONTINUED:
-                self.event("continued", stream=h.stream, session=plain.content[:8].hex(),
-                           by=int.from_bytes(plain.content[8:], "big"))
+                by = int.from_bytes(plain.content[8:], "big")
+                self.event("continued", stream=h.stream, session=plain.content[:8].hex(), by=by)
+                own = sequence_of(s["id"], h.stream, h.salt)
+                place = None if plain.continues and st["origin"] == own else (st["origin"], position)
+                self.announced[(plain.content[:8].hex(), by)] = place
             self.close(s, h.stream, True, end=plain.kind == sealed.END)
 
     def close(self, s, n, in_order, end=False):
@@ -287,6 +295,25 @@ class Receiver:
             s["kept"] = {str(n): {k: st[k] for k in ("salt", "key", "part", "next", "asks")}}
         self.ended += end
         self.event("closed", stream=n, frames=st["next"])
+
+    def close_for_order(self, state, s, n):
+        """A stream begins without its first frame, and nothing says what it continues."""
+        older = state["sessions"][state["sessions"].index(s):]
+        for other in older:
+            if other["peer_key"] != s["peer_key"]:
+                continue
+            for number, st in list(other["streams"].items()):
+                if (other is not s or int(number) < n) and not st["asks"]:
+                    self.close(other, int(number), False)
+                    other["ended"][-1]["cut"] = st["base"]
+                    self.event("closed for order", stream=int(number))
+
+    def reported(self, state, origin):
+        """What was missing of closed streams of a sequence is of the stream that continues it, or was reported."""
+        for s in state["sessions"]:
+            for e in s["ended"]:
+                if e["origin"] == origin:
+                    e.pop("cut", None)
 
     def gap(self, state, s, where, first, last, what="frames"):
         self.lost = True
@@ -317,10 +344,8 @@ class Receiver:
                         continue
                 self.held.pop((sid, n))
                 self.held_since.pop((sid, n))
-                if not st and expired and h.seq:
-                    for other in list(s["streams"]):
-                        if int(other) < n:
-                            self.close(s, int(other), False)
+                if not st and expired and h.seq and (sid, n) not in self.announced:
+                    self.close_for_order(state, s, n)
                 for seq in sorted(frames_):
                     h, plain = frames_[seq]
                     st = s["streams"].get(str(n)) or self.begin(state, s, h, plain, now, expired)
@@ -344,7 +369,7 @@ class Receiver:
                 if bytes.fromhex(known["salt"]) != salt:
                     two = self.lost = True
                     self.event("two devices use this session", stream=n)
-                elif st and count != UNKNOWN:
+                elif (st or "cut" in known) and count != UNKNOWN:
                     self.closing.append((now + 1, about["id"], n, salt, count, continues))
             elif count != UNKNOWN and Tree(about["recv_nodes"]).has(n):
                 self.closing.append((now + 1, about["id"], n, salt, count, continues))
@@ -360,7 +385,13 @@ class Receiver:
             if not s:
                 continue
             st = s["streams"].get(str(n))
-            if st:
+            cut = [e for e in s["ended"] if e["stream"] == n and "cut" in e]
+            if cut:
+                if cut[0]["count"] < count:
+                    self.gap(state, s, n, cut[0]["count"], count - 1)
+                    q = state["sequences"][cut[0]["origin"]]
+                    q["next"] = max(q["next"], cut[0].pop("cut") + count)
+            elif st:
                 if st["next"] > count or (st["next"] == count and st["asks"]):
                     continue
                 if st["next"] < count:

@@ -92,7 +92,7 @@ impl<'a> Intake<'a> {
     /// Writes what was read, cut into records; false where there is no room for the first one.
     ///
     /// # Errors
-    /// As [`RecordCheck::check`], once all records before that one are written.
+    /// As [`RecordCutter::cut`] says why a record cannot be sent, once all records before that one are written.
     fn write(&mut self, store: &mut dyn RecordStore, now: Instant) -> Result<bool> {
         let (records, next) = self.cutter.cut(&self.unwritten, self.input.at_end());
         if records.is_empty() && !store.is_unfinished() {

@@ -180,13 +180,12 @@ pub(crate) fn session(data: &[u8]) {
             3..5 => queue.push_back(seal(&mut devices[1 - to], &mut input)),
             _ => {
                 let Some(SentText { payload, from, meaning }) = queue.pop_front() else { continue };
-                let is_known = from.is_none_or(|from| recent(&devices[to]).iter().any(|value| value.block == from));
-                let is_own = is_own(&devices[to], &payload);
+                let is_known = is_known(&devices[to], from);
                 assert!(is_known || is_forged || is_lost || step >= MAX_RECENT, "what it was made from is forgotten");
-                let opened = open(&mut devices[to], &payload);
                 // The same text, made from the same value at both devices.
-                let is_taken_for_own = is_own && opened == Decrypted::Repeated;
-                let is_right = opened == meaning || is_taken_for_own;
+                let is_own = is_own(&devices[to], &payload);
+                let opened = open(&mut devices[to], &payload);
+                let is_right = opened == meaning || (is_own && opened == Decrypted::Repeated);
                 assert!(!is_known || is_forged || is_right, "{opened:?} instead of {meaning:?}");
             }
         }
@@ -205,6 +204,11 @@ fn recent(session: &LegacySession) -> &[ChainValue] {
         Mode::Cbc(chain) => &chain.recent,
         Mode::Ecb => &[],
     }
+}
+
+/// Whether this device knows what a message was made from.
+fn is_known(session: &LegacySession, from: Option<Block>) -> bool {
+    from.is_none_or(|from| recent(session).iter().any(|value| value.block == from))
 }
 
 /// Whether this device has sent the same.

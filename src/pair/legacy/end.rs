@@ -15,6 +15,8 @@ use crate::{Error, Exit, Result};
 /// How long the old program takes to leave after a KILL that it understood, so that it does not see the second one.
 const SECOND_KILL_DELAY: Duration = Duration::from_millis(2500);
 
+/// What failed then.
+const NOT_TOLD: &str = "the peer was not told";
 /// The hint where KILL could not be sent.
 const OTHER_NOT_TOLD: &str = "the other device may not know: run `stop` there, too";
 
@@ -72,19 +74,21 @@ fn publish(link: &Link, store: &Store, kill: RecordedKill, timeout: Option<Durat
             return events.close().map(drop);
         }
         if events.stop_requested() > Stop::No || until.is_some_and(|until| now >= until) {
-            const WHAT: &str = "the peer was not told";
-            let endpoint = &link.config.mqtt.endpoint;
-            let why = match second_at {
-                Some(_) => {
-                    "the run ended before KILL was sent again, which the old program needs if it missed the first"
-                        .into()
-                }
-                None => format!("the broker at {endpoint} did not acknowledge the message"),
-            };
-            return Err(events.unreachable(WHAT).unwrap_or_else(|| Error::new(Exit::TryAgain, WHAT).because(why)));
+            return Err(events.unreachable(NOT_TOLD).unwrap_or_else(|| not_told(link, second_at.is_some())));
         }
         events.wait(None, [until, second_at].into_iter().flatten().min(), now)?;
     }
+}
+
+/// KILL could not be sent, or not as often as it has to be.
+fn not_told(link: &Link, is_sent_once: bool) -> Error {
+    let endpoint = &link.config.mqtt.endpoint;
+    let why = if is_sent_once {
+        "the run ended before KILL was sent again, which the old program needs if it missed the first".to_owned()
+    } else {
+        format!("the broker at {endpoint} did not acknowledge the message")
+    };
+    Error::new(Exit::TryAgain, NOT_TOLD).because(why)
 }
 
 fn follow(event: BrokerEvent, store: &Store, events: &mut EventLoop<'_>) -> Result<()> {

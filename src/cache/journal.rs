@@ -5,14 +5,13 @@
 //! its strength. It survives the end of the process at any step; after a power cut on a disk (not in a memory file
 //! system, where the sessions are gone too) the last lines may be missing.
 
-use std::borrow::Borrow;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 
 use super::field_text::hex;
 use super::receive_file::{self, UnusableState, put_entry, put_line, put_peer, put_time};
 use super::receive_state::{JournalEntry, ReceiveState, index};
-use super::{Cache, StoredSession};
+use super::{Cache, ListedSession};
 use crate::crypto::schedule::Digest;
 use crate::error::Lack;
 use crate::files::{self, Appender, Guard, Lock};
@@ -54,11 +53,10 @@ impl Journal {
     /// # Errors
     /// [`Exit::TryAgain`] where another sts-recv runs on this link, or where the state is lost of every session that
     /// is not retired; otherwise as [`files::replace`].
-    pub(crate) fn open(cache: &Cache, sessions: &[impl Borrow<StoredSession>]) -> Result<(Self, Vec<SessionId>)> {
+    pub(crate) fn open(cache: &Cache, sessions: &[ListedSession]) -> Result<(Self, Vec<SessionId>)> {
         let lock = cache.lock_receiving()?;
         let (mut state, lost) = ReceiveState::look(cache, sessions)?;
-        let owners = sessions.iter().map(Borrow::borrow).map(|stored| (stored.session.id, stored.session.peer));
-        state.keep_only(&owners.collect());
+        state.keep_only(&sessions.iter().map(|listed| (listed.id, listed.peer)).collect());
         let snapshot = receive_file::encode(&state, cache.link().as_str());
         files::replace(cache.dir(), &lock, &name(cache), snapshot.as_bytes())?;
         let file = files::open_to_append(cache.dir(), &lock, &name(cache))?;
@@ -77,23 +75,29 @@ impl Journal {
         Ok((journal, lost))
     }
 
-    /// Takes note of the link's sessions as they are now; returns those that cannot be used, as [`Journal::open`] does.
-    pub(crate) fn adopt(&mut self, sessions: &[impl Borrow<StoredSession>]) -> Vec<SessionId> {
-        let known = |stored: &StoredSession| {
-            (stored.session.id, Known { peer: stored.session.peer, received: stored.received })
-        };
-        let stored = || sessions.iter().map(Borrow::borrow);
-        let known: HashMap<_, _> = stored().map(known).collect();
-        let before = std::mem::replace(&mut self.known, known);
-        self.state.note_peers(&self.peers());
-        // A run that was killed may have left keys of what it had received.
-        let is_new = |stored: &&StoredSession| !before.contains_key(&stored.session.id);
-        for Session { id, peer, receive, .. } in stored().filter(is_new).map(|stored| &stored.session) {
-            if self.state.session(*id).is_some_and(|(streams, _)| receive.clone().reduce(streams)) {
-                self.unerased.insert(*peer);
-            }
+    /// Takes note of sessions that are there now, or of another standing; returns those that cannot be used, as
+    /// [`Journal::open`] does.
+    pub(crate) fn adopt(&mut self, sessions: &[ListedSession]) -> Vec<SessionId> {
+        for &ListedSession { id, peer, received, .. } in sessions {
+            self.known.insert(id, Known { peer, received });
+            self.state.note_peer(id, peer);
         }
         lost(&self.state, sessions)
+    }
+
+    /// Takes note of sessions that are not there any more.
+    pub(crate) fn forget(&mut self, sessions: &[SessionId]) {
+        for id in sessions {
+            self.known.remove(id);
+        }
+    }
+
+    /// Takes note of the keys of a session as its file has them: a run that was killed may have left keys of what it had
+    /// received.
+    pub(crate) fn look_at_keys(&mut self, Session { id, peer, receive, .. }: &Session) {
+        if self.state.session(*id).is_some_and(|(streams, _)| receive.clone().reduce(streams)) {
+            self.unerased.insert(*peer);
+        }
     }
 
     /// Whether there may be keys on disk of what is over.
@@ -227,15 +231,15 @@ impl Journal {
 }
 
 /// The sessions under which something was received, without anything being known of it.
-fn lost(state: &ReceiveState, sessions: &[impl Borrow<StoredSession>]) -> Vec<SessionId> {
-    let lost = |stored: &&StoredSession| stored.received && !state.sessions.contains_key(&stored.session.id);
-    sessions.iter().map(Borrow::borrow).filter(lost).map(|stored| stored.session.id).collect()
+fn lost(state: &ReceiveState, sessions: &[ListedSession]) -> Vec<SessionId> {
+    let lost = |listed: &&ListedSession| listed.received && !state.sessions.contains_key(&listed.id);
+    sessions.iter().filter(lost).map(|listed| listed.id).collect()
 }
 
 impl Cache {
     /// As the second part of what [`Journal::open`] returns, for a tool that receives nothing itself.
-    pub(crate) fn lost_sessions<'a>(&self, sessions: impl Iterator<Item = &'a StoredSession>) -> Vec<SessionId> {
-        let received: Vec<_> = sessions.filter(|stored| stored.received).map(|stored| stored.session.id).collect();
+    pub(crate) fn lost_sessions(&self, sessions: impl Iterator<Item = ListedSession>) -> Vec<SessionId> {
+        let received: Vec<_> = sessions.filter(|listed| listed.received).map(|listed| listed.id).collect();
         if received.is_empty() {
             return received;
         }
@@ -261,16 +265,16 @@ impl ReceiveState {
     ///
     /// # Errors
     /// As [`Journal::open`], but for the lock.
-    pub(crate) fn look(cache: &Cache, sessions: &[impl Borrow<StoredSession>]) -> Result<(Self, Vec<SessionId>)> {
+    pub(crate) fn look(cache: &Cache, sessions: &[ListedSession]) -> Result<(Self, Vec<SessionId>)> {
         let (state, malformed) = match Self::read(cache) {
             Ok(state) => (state.unwrap_or_default(), None),
             Err(err) if err.exit() == Exit::Failed => (Self::default(), Some(err)),
             Err(err) => return Err(err),
         };
         let lost = lost(&state, sessions);
-        let usable =
-            |stored: &StoredSession| stored.standing != Standing::Retired && !lost.contains(&stored.session.id);
-        if !lost.is_empty() && !sessions.iter().map(Borrow::borrow).any(usable) {
+        let is_lost: HashSet<_> = lost.iter().collect();
+        let is_usable = |listed: &ListedSession| listed.standing != Standing::Retired && !is_lost.contains(&listed.id);
+        if !lost.is_empty() && !sessions.iter().any(is_usable) {
             return Err(malformed.unwrap_or_else(|| {
                 Error::new(Exit::TryAgain, text::show(&cache.dir().join(&name(cache))))
                     .because("the record of what was received is lost, so old messages could be accepted as new")

@@ -6,7 +6,9 @@
 //! write, fsync, rename, fsync the directory. So two machines must never share, copy or restore this directory.
 
 mod answer;
+mod deletion;
 pub(crate) mod field_text;
+mod file_names;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod journal;
@@ -23,29 +25,36 @@ mod stream_end;
 mod totals;
 mod usual_dirs;
 mod watch;
+mod watched_file;
 
 #[cfg(test)]
 mod tests;
 
 use std::path::Path;
 
-use self::field_text::hex;
+pub(crate) use self::deletion::forget;
+pub(crate) use self::file_names::{LEGACY_FILE, PeerKey, peer_key};
+use self::file_names::{link_of, peer_of};
 pub(crate) use self::journal::Journal;
-use self::peer_sessions::MIN_RETIRED_SECS;
-pub(crate) use self::peer_sessions::PeerSessions;
 pub use self::peer_sessions::StoredSession;
+pub(crate) use self::peer_sessions::{PeerSessions, SessionOutline};
 use self::peer_sessions::{limit, promote, retire_current};
 pub(crate) use self::receive_state::{Counters, JournalEntry, OpenStream, ReceiveState};
 use self::session_file::Unusable;
 pub(crate) use self::stream_end::{EndOfStream, StreamEnd};
 pub(crate) use self::totals::Totals;
+pub(crate) use self::watch::FileChange;
 pub use self::watch::Watch;
+pub(crate) use self::watched_file::ListedSession;
 use crate::crypto::schedule::Digest;
 use crate::files::{self, Dir, Guard, Lock};
 use crate::name::LinkName;
 use crate::session::{Session, SessionId, Standing};
 use crate::text;
 use crate::{Error, Exit, Result};
+
+/// A file of sessions with another peer than its name says.
+const OF_OTHER_PEER: Unusable = Unusable::Malformed("the peer that the file is named after");
 
 /// The sessions of one link.
 #[derive(Debug)]
@@ -219,44 +228,6 @@ impl Cache {
         })
     }
 
-    /// Deletes retired sessions of which nothing is to come ([`crate::stream::Receiver::finished`]), except those that
-    /// retired less than [`MIN_RETIRED_SECS`] ago; returns how many.
-    ///
-    /// # Errors
-    /// As [`Cache::store_pending`].
-    pub(crate) fn drop_finished(&self, peer: &Digest, ids: &[SessionId], now: u64) -> Result<usize> {
-        self.drop_if(peer, |stored| {
-            let retired =
-                stored.standing == Standing::Retired && now.saturating_sub(stored.retired) >= MIN_RETIRED_SECS;
-            retired && ids.contains(&stored.session.id)
-        })
-    }
-
-    /// Deletes sessions with a peer whatever their standing, as a KILL of the peer asks; returns how many.
-    ///
-    /// # Errors
-    /// As [`Cache::store_pending`].
-    pub(crate) fn delete(&self, peer: &Digest, ids: &[SessionId]) -> Result<usize> {
-        self.drop_if(peer, |stored| ids.contains(&stored.session.id))
-    }
-
-    /// Deletes all sessions with a peer, readable or not; false where there were none.
-    ///
-    /// # Errors
-    /// [`Exit::Failed`] where the directory cannot be written.
-    pub(crate) fn delete_all(&self, peer: &Digest) -> Result<bool> {
-        let lock = self.lock()?;
-        let name = self.name(peer);
-        let Ok(mut of_peer) = self.read(&name) else { return files::remove(&self.dir, &name) };
-        let had_any = !of_peer.sessions.is_empty();
-        // A sender that still waits for a confirm may ask for them under a new one: they are not lost.
-        of_peer.change(Vec::clear);
-        if had_any {
-            self.write(&lock, &name, &of_peer)?;
-        }
-        Ok(had_any)
-    }
-
     /// Writes down that something was received under these sessions, so that they are not used without receive state.
     ///
     /// # Errors
@@ -287,28 +258,23 @@ impl Cache {
         })
     }
 
-    /// The names of the link's session files.
-    fn names(&self) -> Result<Vec<String>> {
-        let ours = |name: &String| peer_of(name).is_some_and(|(link, _)| link == self.link.as_str());
-        Ok(self.dir.names()?.into_iter().filter(ours).collect())
-    }
-
-    fn name(&self, peer: &Digest) -> String {
-        format!("{}@{}", self.link, digits(peer))
-    }
-
     fn lock(&self) -> Result<Lock> {
         files::lock(&self.dir, &format!("{}@lock", self.link))
     }
 
     fn read(&self, name: &str) -> Result<PeerSessions> {
         let Some(bytes) = files::read_private(&self.dir, name)? else { return Ok(PeerSessions::default()) };
-        self.parse(name, &bytes).map_err(|unusable| match unusable {
+        self.parse(name, &bytes).map_err(|unusable| self.unusable(name, &unusable))
+    }
+
+    /// The error of a file that cannot be used.
+    fn unusable(&self, name: &str, unusable: &Unusable) -> Error {
+        match unusable {
             Unusable::Malformed(expected) => Error::new(Exit::Failed, text::show(&self.dir.join(name)))
                 .because(format!("not a valid session file: expected {expected}"))
                 .hint(format!("agree on new keys, which replaces this file: {}", self.pairing_command())),
             Unusable::Later => self.of_later_version(name),
-        })
+        }
     }
 
     /// The error of a file that a later version wrote: it is left as it is.
@@ -321,11 +287,16 @@ impl Cache {
     fn parse(&self, name: &str, bytes: &[u8]) -> std::result::Result<PeerSessions, Unusable> {
         let parsed = session_file::parse(self.link.as_str(), bytes)?;
         let is_named = |stored: &StoredSession| self.name(&stored.session.peer) == name;
-        if parsed.sessions.iter().all(is_named) {
-            Ok(parsed)
-        } else {
-            Err(Unusable::Malformed("the peer that the file is named after"))
-        }
+        if parsed.sessions.iter().all(is_named) { Ok(parsed) } else { Err(OF_OTHER_PEER) }
+    }
+
+    /// Reads a file without its keys.
+    fn outline(&self, name: &str, bytes: &[u8]) -> Result<Vec<SessionOutline>> {
+        let outlines = session_file::outline(self.link.as_str(), bytes).and_then(|outlines| {
+            let is_named = |outline: &SessionOutline| self.name(&outline.peer) == name;
+            if outlines.iter().all(is_named) { Ok(outlines) } else { Err(OF_OTHER_PEER) }
+        });
+        outlines.map_err(|unusable| self.unusable(name, &unusable))
     }
 
     /// Adds a session by `add`, unless it is there.
@@ -364,15 +335,6 @@ impl Cache {
         Ok(result)
     }
 
-    fn drop_if(&self, peer: &Digest, goes: impl Fn(&StoredSession) -> bool) -> Result<usize> {
-        self.change(peer, |sessions| {
-            let before = sessions.len();
-            sessions.retain(|stored| !goes(stored));
-            let dropped = before - sessions.len();
-            Ok((dropped, dropped > 0))
-        })
-    }
-
     fn write(&self, lock: &Lock, name: &str, of_peer: &PeerSessions) -> Result<()> {
         // What was deleted is remembered for as long as the peer may ask for it.
         if of_peer.sessions.is_empty() && of_peer.deleted.is_empty() {
@@ -383,49 +345,8 @@ impl Cache {
     }
 }
 
-/// Deletes the sessions with a peer on every link, as `--forget` does; returns the links that had any.
-///
-/// # Errors
-/// As [`Cache::delete_all`].
-pub(crate) fn forget(path: &Path, peer: &Digest) -> Result<Vec<LinkName>> {
-    let mut links = Vec::new();
-    let Some(dir) = Dir::open(path, Guard::Private)? else { return Ok(links) };
-    let mut of_peer = Vec::new();
-    dir.each_name(|name| {
-        of_peer.extend(peer_of(name).filter(|(_, half)| peer.starts_with(half)).map(|(link, _)| link.to_owned()));
-    })?;
-    for link in of_peer {
-        let Ok(link) = link.parse() else { continue };
-        if Cache::open(path, &link, link.as_str())?.delete_all(peer)? {
-            links.push(link);
-        }
-    }
-    links.sort_unstable();
-    Ok(links)
-}
-
-/// The link to which a session file belongs, and the first half of its peer's fingerprint.
-fn peer_of(name: &str) -> Option<(&str, [u8; 16])> {
-    let (link, digits) = name.split_once('@')?;
-    Some((link, field_text::unhex(digits)?))
-}
-
-/// What follows `LINK@` in the name of the file that has the sessions of `sts_version = 1`.
-pub(crate) const LEGACY_FILE: &str = "sts1";
-
-/// The link that a session file is of, of either version of the protocol.
-fn link_of(name: &str) -> Option<&str> {
-    let legacy = name.strip_suffix(LEGACY_FILE).and_then(|name| name.strip_suffix('@'));
-    peer_of(name).map(|(link, _)| link).or(legacy)
-}
-
 /// What the other device runs to pair.
 const PAIRING_TOOL: &str = "sts-pair";
-
-/// The digits of a fingerprint that name its file.
-fn digits(peer: &Digest) -> String {
-    hex(&peer[..16])
-}
 
 fn no_session(path: &Path, link: &LinkName, typed: &str, there: &str) -> Error {
     let error = Error::new(Exit::TryAgain, format!("no session for {link}"));

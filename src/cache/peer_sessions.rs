@@ -1,7 +1,10 @@
 //! The sessions with one peer: which is current, and how long the others are kept (`sts-protocol(7)`, "Sessions").
 
 use super::stream_end::LatestStream;
+use crate::crypto::schedule::Digest;
+use crate::role::Role;
 use crate::session::{Session, SessionId, Standing};
+use crate::suite::Suite;
 
 /// A session is deleted when this many newer ones exist that are proven as it is, or unproven as it is.
 pub(super) const MAX_NEWER: usize = 16;
@@ -76,6 +79,35 @@ pub struct StoredSession {
     pub(crate) proven: bool,
     /// The streams of data that this device sent last under it, oldest first.
     pub(crate) latest: Vec<LatestStream>,
+}
+
+/// A session without its keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SessionOutline {
+    /// Names it.
+    pub(crate) id: SessionId,
+    /// What it may be used for.
+    pub(crate) standing: Standing,
+    /// Which side we are.
+    pub(crate) role: Role,
+    /// How its messages are sealed.
+    pub(crate) suite: Suite,
+    /// The fingerprint of the peer's key.
+    pub(crate) peer: Digest,
+    /// When it was agreed, in seconds since 1970 by this device's clock.
+    pub(crate) created: u64,
+    /// How many stream numbers were reserved: the next one.
+    pub(crate) streams: u64,
+    /// Something was received under it, so there must be receive state.
+    pub(crate) received: bool,
+}
+
+impl From<&StoredSession> for SessionOutline {
+    fn from(stored: &StoredSession) -> Self {
+        let StoredSession { session, standing, streams, received, .. } = stored;
+        let Session { id, role, suite, peer, created, .. } = *session;
+        Self { id, standing: *standing, role, suite, peer, created, streams: *streams, received: *received }
+    }
 }
 
 impl StoredSession {

@@ -133,9 +133,20 @@ impl ReceiveState {
         self.sessions.get(&id).map(|(streams, counters)| (streams, counters))
     }
 
+    /// The sessions under which something was received.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = SessionId> {
+        self.sessions.keys().copied()
+    }
+
     /// The streams of each session.
     pub(crate) fn into_streams(self) -> impl Iterator<Item = (SessionId, Streams)> {
         self.sessions.into_iter().map(|(id, (streams, _))| (id, streams))
+    }
+
+    /// Of these sessions, with nothing received.
+    #[cfg(test)]
+    pub(crate) fn of_sessions(ids: impl IntoIterator<Item = SessionId>) -> Self {
+        Self { sessions: ids.into_iter().map(|id| (id, Default::default())).collect(), ..Self::default() }
     }
 
     /// How many messages were dropped, per reason.
@@ -222,9 +233,16 @@ impl ReceiveState {
     }
 
     /// Records the peers of these sessions, for the time when the sessions are gone.
-    pub(super) fn note_peers(&mut self, peers: &HashMap<SessionId, Digest>) {
+    fn note_peers(&mut self, peers: &HashMap<SessionId, Digest>) {
         for (id, (_, counters)) in &mut self.sessions {
             counters.peer = peers.get(id).copied().or(counters.peer);
+        }
+    }
+
+    /// As [`ReceiveState::note_peers`], of one session.
+    pub(super) fn note_peer(&mut self, session: SessionId, peer: Digest) {
+        if let Some((_, counters)) = self.sessions.get_mut(&session) {
+            counters.peer = Some(peer);
         }
     }
 }

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use super::field_text::{hex, put, sum, unhex, yes_or_no};
 use super::stream_end::{LatestStream, StreamEnd};
-use super::{PeerSessions, StoredSession};
+use super::{PeerSessions, SessionOutline, StoredSession};
 use crate::crypto::key_tree::{KeyTree, StreamKey, TREE_KEY_LEN};
 use crate::crypto::schedule::{Digest, Topics};
 use crate::role::Role;
@@ -112,26 +112,18 @@ pub(super) fn encode(link: &str, of_peer: &PeerSessions) -> Zeroizing<String> {
 
 /// Reads what [`encode`] made for this link.
 pub(super) fn parse(link: &str, bytes: &[u8]) -> Result<PeerSessions, Unusable> {
-    let text = std::str::from_utf8(bytes).map_err(|_| Malformed("text"))?;
-    let end = text.rfind("sum = ").ok_or(Malformed("`sum` at its end"))?;
-    let (body, last) = text.split_at(end);
-    if last.strip_prefix("sum = ").and_then(|rest| rest.strip_suffix('\n')) != Some(&sum(body)) {
-        return Err(Malformed("the right `sum`"));
-    }
-    let mut fields = FieldLines(body.strip_prefix(FIRST_LINE).ok_or(Malformed("its first line"))?.lines());
-    fields.format()?;
-    if fields.text("link")? != link {
-        return Err(Malformed("this link's name"));
-    }
+    let mut fields = FieldLines::of(link, bytes)?;
     let deleted =
         fields.text("past")?.split_ascii_whitespace().map(unhex).collect::<Option<_>>().ok_or(Malformed("past"))?;
-    let mut sessions = Vec::new();
-    fields.blank()?;
-    while let Some(standing) = fields.next_block()? {
-        sessions.push(fields.session(standing)?);
-        fields.blank()?;
-    }
-    Ok(PeerSessions { sessions, deleted })
+    Ok(PeerSessions { sessions: fields.sessions(FieldLines::session)?, deleted })
+}
+
+/// Reads what [`encode`] made for this link, but for the keys, which stay where they are: of those, only that there are such
+/// lines is checked.
+pub(super) fn outline(link: &str, bytes: &[u8]) -> Result<Vec<SessionOutline>, Unusable> {
+    let mut fields = FieldLines::of(link, bytes)?;
+    fields.text("past")?;
+    fields.sessions(FieldLines::outline)
 }
 
 /// True if topics can be written as a line: a control character could pass for another field.
@@ -142,15 +134,42 @@ pub(super) fn can_hold(topics: &Topics) -> bool {
 struct FieldLines<'a>(Lines<'a>);
 
 impl<'a> FieldLines<'a> {
+    /// The lines after the name of this link, of a file that is whole.
+    fn of(link: &str, bytes: &'a [u8]) -> Result<Self, Unusable> {
+        let text = std::str::from_utf8(bytes).map_err(|_| Malformed("text"))?;
+        let end = text.rfind("sum = ").ok_or(Malformed("`sum` at its end"))?;
+        let (body, last) = text.split_at(end);
+        if last.strip_prefix("sum = ").and_then(|rest| rest.strip_suffix('\n')) != Some(&sum(body)) {
+            return Err(Malformed("the right `sum`"));
+        }
+        let mut fields = Self(body.strip_prefix(FIRST_LINE).ok_or(Malformed("its first line"))?.lines());
+        fields.format()?;
+        if fields.text("link")? == link { Ok(fields) } else { Err(Malformed("this link's name")) }
+    }
+
+    /// All sessions, each by `read` from the line after its standing.
+    fn sessions<T>(&mut self, read: impl Fn(&mut Self, Standing) -> Result<T, Unusable>) -> Result<Vec<T>, Unusable> {
+        let mut sessions = Vec::new();
+        self.blank()?;
+        while let Some(standing) = self.next_block()? {
+            sessions.push(read(self, standing)?);
+            self.blank()?;
+        }
+        Ok(sessions)
+    }
+
     /// The next line, without those that a version which does not know them may ignore.
     fn line(&mut self) -> Option<&'a str> {
-        self.0.find(|line| !line.starts_with('+'))
+        self.0.find(|line| line.as_bytes().first() != Some(&b'+'))
     }
 
     fn text(&mut self, key: &'static str) -> Result<&'a str, Unusable> {
         let line = self.line().ok_or(Malformed(key))?;
+        // Of a hundred thousand files, nearly all lines are the expected ones.
+        if let Some(value) = line.strip_prefix(key).and_then(|rest| rest.strip_prefix(" = ")) {
+            return Ok(value);
+        }
         match line.split_once(" = ") {
-            Some((found, value)) if found == key => Ok(value),
             Some((found, _)) if !SESSION_KEYS.contains(&found) && !FILE_KEYS.contains(&found) => Err(Later),
             _ => Err(Malformed(key)),
         }
@@ -246,6 +265,30 @@ impl<'a> FieldLines<'a> {
             return Ok(None);
         }
         Standing::from_name(self.text("standing")?).map(Some).ok_or(Malformed("standing"))
+    }
+
+    fn outline(&mut self, standing: Standing) -> Result<SessionOutline, Unusable> {
+        let mut outline = SessionOutline {
+            id: unhex(self.text("id")?).ok_or(Malformed("id"))?,
+            standing,
+            role: Role::from_name(self.text("role")?).ok_or(Malformed("role"))?,
+            suite: Suite::from_name(self.text("suite")?).ok_or(Malformed("suite"))?,
+            peer: Digest::default(),
+            created: 0,
+            streams: 0,
+            received: false,
+        };
+        // All others in their order, so that what lacks one is as malformed as for those who read it.
+        for key in &SESSION_KEYS[4..] {
+            match *key {
+                "peer" => outline.peer = self.bytes(key)?,
+                "created" => outline.created = self.number(key)?,
+                "streams" => outline.streams = self.number(key)?,
+                "received" => outline.received = self.flag(key)?,
+                _ => drop(self.text(key)?),
+            }
+        }
+        Ok(outline)
     }
 
     fn session(&mut self, standing: Standing) -> Result<StoredSession, Unusable> {

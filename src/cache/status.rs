@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::{Cache, Counters, OpenStream, PeerSessions, ReceiveState, Totals, link_of, peer_of, usual_dirs};
+use super::{Cache, Counters, OpenStream, ReceiveState, SessionOutline, Totals, link_of, peer_of, usual_dirs};
 use crate::crypto::schedule::Digest;
-use crate::files::{Dir, Guard};
+use crate::files::{Dir, Guard, PrivateReader};
 use crate::name::LinkName;
 use crate::role::Role;
 use crate::session::Standing;
@@ -116,42 +116,90 @@ fn links_by(path: &Path, link_of: fn(&str) -> Option<&str>) -> Result<Vec<LinkNa
 /// The status of one link at `now`, in seconds since 1970.
 ///
 /// # Errors
-/// [`crate::Exit::Failed`] where the directory cannot be read; a file in it that cannot is in [`LinkStatus::broken`].
+/// As [`StatusReader::open`].
 pub(crate) fn status(cache: &Cache, now: u64) -> Result<LinkStatus> {
-    let mut broken = Vec::new();
-    let state = ReceiveState::read(cache).unwrap_or_else(|err| {
-        broken.push(err);
+    let (mut status, reader) = StatusReader::open(cache, now)?;
+    let mut all = Vec::new();
+    reader.each(&mut status, |_, mut sessions| {
+        all.append(&mut sessions);
+        Ok(true)
+    })?;
+    status.sessions = all;
+    Ok(status)
+}
+
+/// What was read, if it could be; else the error is added to the link's status.
+fn or_broken<T>(read: Result<Option<T>>, status: &mut LinkStatus) -> Option<T> {
+    read.unwrap_or_else(|err| {
+        status.broken.push(err);
         None
-    });
-    let state = state.unwrap_or_default();
-    let mut sessions = Vec::new();
-    for name in cache.names()? {
-        let of_peer = cache.read(&name).unwrap_or_else(|err| {
-            broken.push(err);
-            PeerSessions::default()
-        });
-        for stored in of_peer.sessions {
-            let session = &stored.session;
-            let (streams, counters) = state.session(session.id).unzip();
-            sessions.push(SessionStatus {
-                peer: session.peer,
-                role: session.role,
-                suite: session.suite,
-                standing: stored.standing,
-                created: session.created,
-                age: session.age(now),
-                streams_reserved: stored.streams,
-                received: counters.cloned().unwrap_or_default(),
-                open: state.open_streams(session.id, now),
-                missing: streams.map(crate::stream::Streams::missing).unwrap_or_default(),
-            });
+    })
+}
+
+/// Reads the status of a link peer by peer: of a hundred thousand, one is in memory at a time.
+pub(crate) struct StatusReader<'a> {
+    cache: &'a Cache,
+    state: ReceiveState,
+    names: Vec<String>,
+    now: u64,
+}
+
+impl<'a> StatusReader<'a> {
+    /// Reads what is not of one peer, at `now`, in seconds since 1970.
+    ///
+    /// # Errors
+    /// [`crate::Exit::Failed`] where the directory cannot be read; a file in it that cannot is in [`LinkStatus::broken`].
+    pub(crate) fn open(cache: &'a Cache, now: u64) -> Result<(LinkStatus, Self)> {
+        let mut status = LinkStatus::without_sessions(cache.link().clone());
+        let state = or_broken(ReceiveState::read(cache), &mut status).unwrap_or_default();
+        status.rotation = or_broken(cache.rotation(), &mut status);
+        status.rejected = state.rejected().filter(|(_, count)| *count > 0).collect();
+        status.past = state.past().clone();
+        Ok((status, Self { cache, state, names: cache.names()?, now }))
+    }
+
+    /// Hands the sessions with each peer to `visit`, until that says false. What cannot be read is added to the link's status.
+    ///
+    /// # Errors
+    /// Those of `visit`.
+    pub(crate) fn each(
+        self,
+        status: &mut LinkStatus,
+        mut visit: impl FnMut(&LinkStatus, Vec<SessionStatus>) -> Result<bool>,
+    ) -> Result<()> {
+        let mut reader = PrivateReader::new();
+        for name in &self.names {
+            let read = reader.read(&self.cache.dir, name);
+            let outlines =
+                read.and_then(|read| read.map_or(Ok(Vec::new()), |(_, bytes)| self.cache.outline(name, bytes)));
+            match outlines {
+                Ok(outlines) if outlines.is_empty() => {}
+                Ok(outlines) => {
+                    let sessions = outlines.iter().map(|outline| self.session(outline)).collect();
+                    if !visit(status, sessions)? {
+                        break;
+                    }
+                }
+                Err(err) => status.broken.push(err),
+            }
+        }
+        Ok(())
+    }
+
+    fn session(&self, outline: &SessionOutline) -> SessionStatus {
+        let SessionOutline { id, standing, role, suite, peer, created, streams: streams_reserved, .. } = *outline;
+        let (streams, counters) = self.state.session(id).unzip();
+        SessionStatus {
+            peer,
+            role,
+            suite,
+            standing,
+            created,
+            age: self.now.checked_sub(created),
+            streams_reserved,
+            received: counters.cloned().unwrap_or_default(),
+            open: self.state.open_streams(id, self.now),
+            missing: streams.map(crate::stream::Streams::missing).unwrap_or_default(),
         }
     }
-    let rotation = cache.rotation().unwrap_or_else(|err| {
-        broken.push(err);
-        None
-    });
-    let rejected = state.rejected().filter(|(_, count)| *count > 0).collect();
-    let past = state.past().clone();
-    Ok(LinkStatus { link: cache.link().clone(), sessions, rotation, rejected, past, broken })
 }

@@ -1,37 +1,57 @@
-//! A running tool's view of its link's sessions, kept up to date at the price of one stat.
+//! A running tool's view of its link's sessions, kept up to date at the price of one system call a second.
+//!
+//! A tool that sends reads the sessions that it may send under, with their keys. One that receives from a hundred thousand
+//! devices hears of few of them at a time, so it [lists](Watch::list) all and [loads](Watch::load) the file of a peer that
+//! sends: the list says which file that is, by the first bytes of a session's id. Keys of the others are on disk only, where
+//! whoever changes them finds them, and are read as any other tool reads them. So nothing that was erased there comes back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Cache, PeerSessions, StoredSession};
+use super::watched_file::{FileContent, WatchedFile};
+use super::{Cache, ListedSession, PeerKey, PeerSessions, StoredSession, peer_key};
 use crate::crypto::schedule::Digest;
-use crate::files::{self, Stamp};
+use crate::files::{self, DirChanges, PrivateReader, WhatChanged};
+use crate::message::SessionTag;
 use crate::session::{Expected, Session, SessionId, Standing};
 use crate::{Error, Result};
 
 /// Time between two looks of a running tool whether a session came or went, while there is anything to do.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 
-#[derive(Debug)]
-struct File {
-    /// `None` where the file was too new to tell its next version from this one.
-    stamp: Option<Stamp>,
-    sessions: Result<PeerSessions>,
-    /// It was read after the last [`Watch::share_keys`].
-    is_new: bool,
+/// Which files are read with their keys.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Reads {
+    /// All of the link's.
+    #[default]
+    All,
+    /// The one of this peer, and no other file is looked at.
+    One(PeerKey),
+    /// Those that are [loaded](Watch::load).
+    Loaded,
 }
 
 /// The sessions of a link as they were at the last look.
 #[derive(Debug, Default)]
 pub struct Watch {
-    /// The only file to look at; `None`: all of the link's.
-    only: Option<String>,
+    reads: Reads,
     refreshed: Option<Instant>,
-    dir: Option<Stamp>,
-    files: BTreeMap<String, File>,
-    standings: Vec<(SessionId, Standing)>,
-    /// Some file was read since [`Watch::share_keys`].
-    has_new: bool,
+    changes: Option<DirChanges>,
+    files: BTreeMap<PeerKey, WatchedFile>,
+    by_id: BTreeMap<SessionId, PeerKey>,
+    /// The files that were loaded since [`Watch::share_keys`].
+    new: BTreeSet<PeerKey>,
+    /// The sessions that each file had of which others are loaded now, or listed.
+    changed: BTreeMap<PeerKey, Vec<SessionId>>,
+}
+
+/// A file of which the sessions changed, or their standings.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct FileChange {
+    /// Whose.
+    pub(crate) peer: PeerKey,
+    /// The sessions that it had.
+    pub(crate) before: Vec<SessionId>,
 }
 
 impl Watch {
@@ -40,9 +60,7 @@ impl Watch {
     /// # Errors
     /// As [`Watch::refresh`].
     pub(crate) fn new(cache: &Cache, now: Instant, date: SystemTime) -> Result<Self> {
-        let mut watch = Self::default();
-        watch.refresh(cache, now, date)?;
-        Ok(watch)
+        Self::reading(Reads::All, cache, now, date)
     }
 
     /// A first look at the sessions with one peer, whatever others there are: a stat of one file is all that the next
@@ -51,28 +69,84 @@ impl Watch {
     /// # Errors
     /// As [`Watch::refresh`].
     pub(crate) fn of_peer(cache: &Cache, peer: &Digest, now: Instant, date: SystemTime) -> Result<Self> {
-        let mut watch = Self { only: Some(cache.name(peer)), ..Self::default() };
+        Self::reading(Reads::One(peer_key(peer)), cache, now, date)
+    }
+
+    /// A list of all sessions, without keys.
+    ///
+    /// # Errors
+    /// As [`Watch::refresh`].
+    pub(crate) fn list(cache: &Cache, now: Instant, date: SystemTime) -> Result<Self> {
+        Self::reading(Reads::Loaded, cache, now, date)
+    }
+
+    /// As [`Watch::list`], before the first look.
+    pub(crate) fn on_demand() -> Self {
+        Self { reads: Reads::Loaded, ..Self::default() }
+    }
+
+    fn reading(reads: Reads, cache: &Cache, now: Instant, date: SystemTime) -> Result<Self> {
+        let mut watch = Self { reads, ..Self::default() };
         watch.refresh(cache, now, date)?;
+        watch.changed.clear();
         Ok(watch)
     }
 
-    /// All sessions; those with one peer stand together, newest first.
+    /// All sessions that are loaded; those with one peer stand together, newest first.
     pub(crate) fn sessions(&self) -> impl Iterator<Item = &StoredSession> {
-        self.readable().flat_map(|of_peer| &of_peer.sessions)
+        self.loaded().flat_map(|of_peer| &of_peer.sessions)
     }
 
-    fn readable(&self) -> impl Iterator<Item = &PeerSessions> {
-        self.files.values().filter_map(|file| file.sessions.as_ref().ok())
+    /// All sessions, loaded or not; those with one peer stand together, newest first.
+    pub(crate) fn listed(&self) -> impl Iterator<Item = ListedSession> {
+        self.files.values().flat_map(|file| file.content.sessions())
     }
 
-    /// All sessions with the peer of the session `id`; `None` where that is not there.
+    fn loaded(&self) -> impl Iterator<Item = &PeerSessions> {
+        self.files.values().filter_map(|file| file.content.loaded())
+    }
+
+    /// The peers of all sessions, in the order of [`Watch::listed`].
+    pub(crate) fn peers(&self) -> impl Iterator<Item = PeerKey> {
+        self.files.keys().copied()
+    }
+
+    /// The sessions with a peer, loaded or not, newest first.
+    pub(crate) fn of(&self, peer: PeerKey) -> Vec<ListedSession> {
+        self.files.get(&peer).map(|file| file.content.sessions()).unwrap_or_default()
+    }
+
+    /// The sessions with a peer, if they are loaded; newest first.
+    pub(crate) fn loaded_of(&self, peer: PeerKey) -> &[StoredSession] {
+        self.files.get(&peer).and_then(|file| file.content.loaded()).map_or(&[], |of_peer| &of_peer.sessions)
+    }
+
+    /// The peer of a session, loaded or not.
+    pub(crate) fn peer_of(&self, id: SessionId) -> Option<PeerKey> {
+        self.by_id.get(&id).copied()
+    }
+
+    /// The peers that are not loaded and have a session with this tag.
+    pub(crate) fn unloaded_with_tag(&self, tag: SessionTag) -> Vec<PeerKey> {
+        let (mut first, mut last) = ([0; 8], [0xff; 8]);
+        for bound in [&mut first, &mut last] {
+            bound[..tag.len()].copy_from_slice(&tag);
+        }
+        let with_tag = self.by_id.range(first..=last).map(|(_, peer)| *peer);
+        with_tag.filter(|peer| self.files.get(peer).is_some_and(|file| file.content.loaded().is_none())).collect()
+    }
+
+    /// All sessions with the peer of the session `id`, if they are loaded; `None` where that is not there.
     pub(super) fn of_peer_with(&self, id: SessionId) -> Option<&PeerSessions> {
-        self.readable().find(|of_peer| of_peer.sessions.iter().any(|stored| stored.session.id == id))
+        self.files.get(self.by_id.get(&id)?)?.content.loaded()
     }
 
     /// Files that could not be read, each with the error that says why: their peers have no session.
     pub(crate) fn broken(&self) -> impl Iterator<Item = &Error> {
-        self.files.values().filter_map(|file| file.sessions.as_ref().err())
+        self.files.values().filter_map(|file| match &file.content {
+            FileContent::Broken(error) => Some(&**error),
+            _ => None,
+        })
     }
 
     /// The error of having no session to use, which says what is wrong with what is there; `accepts` tells whose sessions
@@ -106,55 +180,152 @@ impl Watch {
     /// Shares the keys that are in use already with the sessions that were read since the last call. Where none was, which
     /// a receiver asks for each message, this looks at no file.
     pub(crate) fn share_keys<'a>(&mut self, in_use: impl Fn(SessionId) -> Option<&'a Session>) {
-        if !std::mem::take(&mut self.has_new) {
-            return;
-        }
-        for file in self.files.values_mut().filter(|file| file.is_new) {
-            file.is_new = false;
-            if let Ok(sessions) = &mut file.sessions {
-                sessions.share_keys(&in_use);
+        for peer in std::mem::take(&mut self.new) {
+            if let Some(FileContent::Loaded(of_peer)) = self.files.get_mut(&peer).map(|file| &mut file.content) {
+                of_peer.share_keys(&in_use);
             }
         }
     }
 
-    /// Looks again where the directory changed, reading only files that changed; true if a session came, went or
-    /// changed its standing. Where nothing changed this is one stat. It is `date` that tells files that may still change
-    /// without a new stamp.
+    /// Reads the sessions with a peer as they are now, with their keys, unless that was done; true if there are any.
+    ///
+    /// What is found may be another version than the one that is listed: then that counts as a change.
+    pub(crate) fn load(&mut self, cache: &Cache, peer: PeerKey, date: SystemTime) -> bool {
+        let Some(file) = self.files.get(&peer) else { return false };
+        if file.content.loaded().is_none() {
+            let read = read(cache, peer, true, &mut PrivateReader::new(), date);
+            self.put(peer, read);
+        }
+        !self.loaded_of(peer).is_empty()
+    }
+
+    /// Forgets the keys of the sessions with a peer, which are on disk.
+    pub(crate) fn unload(&mut self, peer: PeerKey) {
+        if self.reads == Reads::Loaded
+            && let Some(WatchedFile { stamp, content }) = self.files.remove(&peer)
+        {
+            self.files.insert(peer, WatchedFile { stamp, content: content.unloaded() });
+        }
+    }
+
+    /// The files of which the sessions changed since the last call, or their standings.
+    pub(crate) fn take_changes(&mut self) -> Vec<FileChange> {
+        let changed = std::mem::take(&mut self.changed);
+        changed.into_iter().map(|(peer, before)| FileChange { peer, before }).collect()
+    }
+
+    /// Looks again at the files that changed, reading only those; true if a session came, went or changed its standing. Where
+    /// nothing changed this is one system call. It is `date` that tells files that may still change without a new stamp.
     ///
     /// # Errors
     /// [`crate::Exit::Failed`] where the directory cannot be read.
     pub(crate) fn refresh(&mut self, cache: &Cache, now: Instant, date: SystemTime) -> Result<bool> {
         self.refreshed = Some(now);
-        // Stamps are taken before reading: a change in between makes the stamp old, never the data.
-        let (dir, names) = if let Some(name) = &self.only {
-            (None, vec![name.clone()])
-        } else {
-            let dir = files::dir_stamp(&cache.dir)?;
-            if self.dir == Some(dir) {
-                return Ok(false);
-            }
-            (Some(dir), cache.names()?)
-        };
-        let mut files = BTreeMap::new();
-        for name in names {
-            let Some(stamp) = files::stamp(&cache.dir, &name)? else { continue };
-            let file = match self.files.remove(&name) {
-                Some(known) if known.stamp == Some(stamp) => known,
-                known => {
-                    let mut sessions = cache.read(&name);
-                    if let (Ok(read), Some(Ok(known))) = (&mut sessions, known.map(|known| known.sessions)) {
-                        read.share_keys(|id| known.session(id));
-                    }
-                    self.has_new = true;
-                    File { stamp: Some(stamp).filter(|stamp| stamp.is_stable(date)), sessions, is_new: true }
-                }
-            };
-            files.insert(name, file);
+        let changed = self.changed_peers(cache, date).and_then(|peers| self.read_changed(cache, &peers, date));
+        if changed.is_err() {
+            // What was to be looked at is not known any more.
+            self.changes = None;
         }
-        self.files = files;
-        self.dir = dir.filter(|stamp| stamp.is_stable(date));
-        let standings = self.sessions().map(|stored| (stored.session.id, stored.standing)).collect();
-        let before = std::mem::replace(&mut self.standings, standings);
-        Ok(before != self.standings)
+        changed
     }
+
+    /// Reads those of the files that changed.
+    fn read_changed(&mut self, cache: &Cache, peers: &[PeerKey], date: SystemTime) -> Result<bool> {
+        if peers.is_empty() {
+            return Ok(false);
+        }
+        let (mut reader, mut has_changed) = (PrivateReader::new(), false);
+        for &peer in peers {
+            // The stamp is taken before reading: a change in between makes the stamp old, never the data.
+            if let Some(known) = self.files.get(&peer)
+                && known.stamp.is_some()
+                && known.stamp == files::stamp(&cache.dir, &cache.file_of(peer))?
+            {
+                continue;
+            }
+            let with_keys = match self.reads {
+                Reads::All | Reads::One(_) => true,
+                Reads::Loaded => self.files.get(&peer).is_some_and(|known| known.content.loaded().is_some()),
+            };
+            let read = read(cache, peer, with_keys, &mut reader, date);
+            has_changed |= self.put(peer, read);
+        }
+        Ok(has_changed)
+    }
+
+    /// The peers whose files may have changed.
+    fn changed_peers(&mut self, cache: &Cache, date: SystemTime) -> Result<Vec<PeerKey>> {
+        if let Reads::One(peer) = self.reads {
+            return Ok(vec![peer]);
+        }
+        let changes = self.changes.get_or_insert_with(|| DirChanges::of(&cache.dir));
+        Ok(match changes.look(&cache.dir, date)? {
+            WhatChanged::Nothing => Vec::new(),
+            WhatChanged::Files(names) => names.iter().filter_map(|name| cache.peer_in(name)).collect(),
+            WhatChanged::Anything => {
+                let mut peers: Vec<_> = self.files.keys().copied().collect();
+                cache.dir.each_name(|name| peers.extend(cache.peer_in(name)))?;
+                peers.sort_unstable();
+                peers.dedup();
+                peers
+            }
+        })
+    }
+
+    /// Takes over what was read of a file, or that there is none; true if its sessions are others now, or of other standings.
+    fn put(&mut self, peer: PeerKey, read: Option<WatchedFile>) -> bool {
+        let known = self.files.remove(&peer).map(|known| known.content);
+        let known = known.unwrap_or(FileContent::listed(&[]));
+        let before: Vec<_> = known.sessions().iter().map(|listed| listed.id).collect();
+        let has_changed = match &read {
+            Some(file) => !file.content.has_same_standings(&known),
+            None => !before.is_empty(),
+        };
+        if has_changed {
+            for id in &before {
+                self.by_id.remove(id);
+            }
+        }
+        if let Some(mut file) = read {
+            if has_changed {
+                self.by_id.extend(file.content.sessions().iter().map(|listed| (listed.id, peer)));
+            }
+            if let FileContent::Loaded(of_peer) = &mut file.content {
+                self.new.insert(peer);
+                if let Some(known) = known.loaded() {
+                    of_peer.share_keys(|id| known.session(id));
+                }
+            }
+            self.files.insert(peer, file);
+        }
+        if has_changed && self.reads == Reads::Loaded {
+            self.changed.entry(peer).or_insert(before);
+        }
+        has_changed
+    }
+}
+
+/// Reads a file; `None` where it is absent.
+fn read(
+    cache: &Cache,
+    peer: PeerKey,
+    with_keys: bool,
+    reader: &mut PrivateReader,
+    date: SystemTime,
+) -> Option<WatchedFile> {
+    let name = cache.file_of(peer);
+    let broken = |error| FileContent::Broken(Box::new(error));
+    let (stamp, content) = match reader.read(&cache.dir, &name) {
+        Ok(None) => return None,
+        Ok(Some((stamp, bytes))) if with_keys => {
+            let loaded = |of_peer| FileContent::Loaded(Box::new(of_peer));
+            let parsed = cache.parse(&name, bytes).map_err(|unusable| cache.unusable(&name, &unusable));
+            (Some(stamp), parsed.map_or_else(broken, loaded))
+        }
+        Ok(Some((stamp, bytes))) => {
+            (Some(stamp), cache.outline(&name, bytes).map_or_else(broken, |outlines| FileContent::listed(&outlines)))
+        }
+        Err(error) => (None, broken(error)),
+    };
+    Some(WatchedFile { stamp: stamp.filter(|stamp| stamp.is_stable(date)), content })
 }

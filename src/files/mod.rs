@@ -7,11 +7,13 @@
 //! The rules are in `sts-protocol(7)`, "Session files".
 
 mod appender;
+mod changes;
 mod check;
 mod dir;
 mod fifo;
 mod follow;
 mod lock;
+mod private_reader;
 mod publish;
 mod random_access;
 mod stamp;
@@ -22,13 +24,15 @@ mod whole;
 mod tests;
 
 pub(crate) use self::appender::{Appender, create_to_append, open_to_append};
+pub(crate) use self::changes::{DirChanges, WhatChanged};
 pub(crate) use self::check::{Guard, is_exposed};
 pub(crate) use self::dir::Dir;
 pub(crate) use self::fifo::{listen, ring};
 pub(crate) use self::lock::{Lock, lock, try_lock};
+pub(crate) use self::private_reader::PrivateReader;
 pub(crate) use self::publish::publish;
 pub(crate) use self::random_access::{RandomAccessFile, open_in_place, open_public, open_to_read};
-pub(crate) use self::stamp::{Stamp, dir_stamp, stamp, target_stamp};
+pub(crate) use self::stamp::{Stamp, stamp, target_stamp};
 pub(crate) use self::users::{us, user_name};
 pub(crate) use self::whole::{
     NamedFile, Part, check_replaceable, create, read, read_path, read_private, read_up_to, remove, rename, replace,

@@ -69,7 +69,7 @@ impl Stamp {
 ///
 /// # Errors
 /// [`crate::Exit::Failed`] where it cannot be examined.
-pub(crate) fn dir_stamp(dir: &Dir) -> Result<Stamp> {
+pub(super) fn dir_stamp(dir: &Dir) -> Result<Stamp> {
     rustix::fs::fstat(&dir.fd).map(|stat| stamp_of(&stat)).map_err(|errno| failed("examine", &dir.path, errno))
 }
 

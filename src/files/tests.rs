@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::fs::Mode;
 
 use super::check::{can_be_changed, check};
+use super::stamp::dir_stamp;
 use super::whole::{MAX_FILE_LEN, read};
 use super::*;
 use crate::Exit;

@@ -96,7 +96,7 @@ fn read_whole(file: File, path: &Path, len: u64, max: u64) -> Result<Zeroizing<V
 }
 
 /// Opens a file for reading that is no link; `None` where it is absent.
-fn open_ours(dir: &Dir, name: &str) -> Result<Option<OwnedFd>> {
+pub(super) fn open_ours(dir: &Dir, name: &str) -> Result<Option<OwnedFd>> {
     // Not waiting, so that a FIFO in the file's place is found out instead of waited for.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     match rustix::fs::openat(&dir.fd, file_name(name)?, flags, Mode::empty()) {

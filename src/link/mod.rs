@@ -246,6 +246,14 @@ impl Link {
         self.peers_within(Reach::One(to))
     }
 
+    /// As [`Link::peers`], for a run that only receives.
+    ///
+    /// # Errors
+    /// As [`Link::peers`].
+    pub(crate) fn senders(&self) -> Result<Option<LinkPeers>> {
+        self.peers_within(Reach::Senders)
+    }
+
     fn peers_within(&self, reach: Reach<'_>) -> Result<Option<LinkPeers>> {
         let sealed = match &self.config.protection {
             Protection::None => return Ok(None),
@@ -291,7 +299,7 @@ impl Link {
             return Ok(true);
         }
         let Some(dir) = Dir::open(&self.identity_dir, Guard::Public)? else { return Ok(false) };
-        Ok(Identity::load_public(&dir)?.is_some() && !KnownPeers::load(self.peers_store(dir))?.lines().is_empty())
+        Ok(Identity::load_public(&dir)?.is_some() && !KnownPeers::load_as_asked(self.peers_store(dir))?.is_empty())
     }
 
     /// Makes this device's identity key where there is none yet, as pairing an encrypted link does.

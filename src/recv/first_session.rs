@@ -87,6 +87,13 @@ fn missing(link: &Link, now: Instant) -> Result<Option<Error>> {
         };
     }
     let is_enrolled = link.is_enrolled()?;
+    // Of a large fleet, one session is read.
+    let listed = link.senders().and_then(|peers| peers.map(|peers| LinkSessions::list(link, peers, now)).transpose());
+    if let Ok(Some(mut sessions)) = listed
+        && sessions.has_usable()?
+    {
+        return Ok(None);
+    }
     let opened = link.peers().and_then(|peers| match peers {
         Some(peers) => LinkSessions::open(link, peers, now).map(Some),
         None => Ok(None),

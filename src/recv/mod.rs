@@ -186,7 +186,7 @@ fn open_streams<'a>(
         return Ok(Box::new(LegacyTexts::open(link, legacy, options, report)?));
     }
     let (once, with_metadata) = (options.scope == Scope::FirstStream, options.format.needs_metadata());
-    let peers = link.peers()?;
+    let peers = if options.scope == Scope::Retained { link.peers() } else { link.senders() }?;
     if report.is_verbose()
         && let Some(accepted) = peers.as_ref().and_then(|peers| peers.accepted().ok())
     {

@@ -28,6 +28,8 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_mkdirat, libc::SYS_unlinkat, libc::SYS_renameat, libc::SYS_renameat2, libc::SYS_linkat,
     libc::SYS_ftruncate, libc::SYS_fallocate, libc::SYS_umask, libc::SYS_flock, libc::SYS_fsync,
     libc::SYS_fdatasync, libc::SYS_sync_file_range, libc::SYS_fadvise64,
+    // Which files of a directory change: their names, and only where the user may list them.
+    libc::SYS_inotify_init1, libc::SYS_inotify_add_watch, libc::SYS_inotify_rm_watch,
     // Memory.
     libc::SYS_brk, libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mremap, libc::SYS_mprotect, libc::SYS_madvise,
     libc::SYS_mlock, libc::SYS_munlock, libc::SYS_membarrier, libc::SYS_getrandom,

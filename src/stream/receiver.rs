@@ -119,6 +119,31 @@ impl Receiver {
         }
     }
 
+    /// Makes these its sessions with a peer, newest first, as [`Receiver::update`] does with those of all peers.
+    pub(crate) fn update_peer(&mut self, peer: &Digest, sessions: Vec<(Session, Standing)>) {
+        let ids: Vec<SessionId> = sessions.iter().map(|(session, _)| session.id).collect();
+        for id in self.of_peer(peer).to_vec() {
+            if !ids.contains(&id) {
+                self.remove(id);
+            }
+        }
+        if !ids.is_empty() {
+            self.by_peer.insert(*peer, ids);
+        }
+        for (session, standing) in sessions {
+            self.add(session, standing);
+        }
+    }
+
+    /// Forgets the sessions with a peer, of which all that was accepted is written down: whoever adds them again
+    /// [restores](Receiver::restore) what that says.
+    pub(crate) fn unload(&mut self, peer: &Digest) {
+        for id in self.of_peer(peer).to_vec() {
+            self.remove(id);
+            self.gone.remove(&id);
+        }
+    }
+
     /// Puts back what was written down of a session's streams; true if the session is known.
     pub(crate) fn restore(&mut self, id: SessionId, streams: Streams) -> bool {
         let Some(entry) = self.sessions.get_mut(&id) else { return false };
@@ -139,12 +164,13 @@ impl Receiver {
     }
 
     /// The peers of its sessions, in no order.
+    #[cfg(test)]
     pub(crate) fn peers(&self) -> impl Iterator<Item = &Digest> {
         self.by_peer.keys()
     }
 
     /// The sessions of a peer, newest first.
-    pub(super) fn of_peer(&self, peer: &Digest) -> &[SessionId] {
+    pub(crate) fn of_peer(&self, peer: &Digest) -> &[SessionId] {
         self.by_peer.get(peer).map_or(&[], Vec::as_slice)
     }
 

@@ -42,6 +42,8 @@ FAILS = {
     "getrandom": ["EINTR", "ENOSYS"],
     "getsockname": ["ENOBUFS"],
     "getsockopt": ["ENOBUFS"],
+    "inotify_add_watch": ["ENOSPC", "EACCES"],
+    "inotify_init1": ["EMFILE", "ENOSYS"],
     "ioctl": ["ENOTTY"],
     "landlock_add_rule": ["ENOMEM"],
     "landlock_create_ruleset": ["ENOSYS", "EOPNOTSUPP", "EMFILE"],

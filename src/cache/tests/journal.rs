@@ -134,7 +134,7 @@ fn what_was_marked_is_known_to_the_next_run() {
     let (old, new) = (session(1).id, session(2).id);
     let (mut journal, lost) = receive(&cache).unwrap();
     assert!(lost.is_empty());
-    let err = Journal::open(&cache, &cache.load().unwrap()).map(|_| ()).unwrap_err();
+    let err = Journal::open(&cache, &listed(&cache)).map(|_| ()).unwrap_err();
     assert_eq!(err.exit(), Exit::TryAgain);
     assert!(err.to_string().contains("another sts-recv"), "{err}");
 
@@ -256,7 +256,7 @@ fn without_its_state_a_session_is_not_used_until_the_next_pairing() {
     let (mut journal, lost) = receive(&cache).unwrap();
     assert_eq!(lost, [old]);
     journal.record(&cache, &[progress(new, 0, 1, StreamState::Open)], NOW).unwrap();
-    assert_eq!(journal.adopt(&cache.load().unwrap()), [old]);
+    assert_eq!(journal.adopt(&listed(&cache)), [old]);
 }
 
 #[test]
@@ -280,7 +280,7 @@ fn a_tool_that_receives_nothing_knows_of_which_sessions_the_state_is_lost() {
     for seed in [1, 2] {
         cache.store_current(&session(seed), NOW).unwrap();
     }
-    let lost = || cache.lost_sessions(cache.load().unwrap().iter());
+    let lost = || cache.lost_sessions(listed(&cache).into_iter());
     let (mut journal, _) = receive(&cache).unwrap();
     assert!(lost().is_empty(), "nothing was received");
     journal.record(&cache, &[progress(session(1).id, 0, 1, StreamState::Open)], NOW).unwrap();

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
+use super::field_text::hex;
 use super::status::links;
 use super::*;
 use crate::crypto::schedule::Topics;
@@ -19,6 +20,7 @@ use crate::suite::Suite;
 mod crash;
 mod journal;
 mod keys;
+mod on_demand;
 mod running;
 mod standings;
 
@@ -56,13 +58,21 @@ fn progress(id: SessionId, stream: u32, next: u32, state: StreamState) -> Journa
     })
 }
 
-/// Opens the journal; a child that another test is starting may hold a copy of the last one's lock until its exec.
+/// All sessions, as a list without keys.
+fn listed(cache: &Cache) -> Vec<ListedSession> {
+    cache.load().unwrap().iter().map(ListedSession::from).collect()
+}
+
+/// Opens the journal, and has it look at all keys; a child that another test is starting may hold a copy of the last one's lock until its exec.
 fn receive(cache: &Cache) -> Result<(Journal, Vec<SessionId>)> {
-    let sessions = cache.load().unwrap();
     for _ in 0..200 {
-        match Journal::open(cache, &sessions) {
+        match Journal::open(cache, &listed(cache)) {
             Err(err) if err.to_string().contains("another sts-recv") => std::thread::sleep(Duration::from_millis(10)),
-            opened => return opened,
+            Err(err) => return Err(err),
+            Ok((mut journal, lost)) => {
+                cache.load().unwrap().iter().for_each(|stored| journal.look_at_keys(&stored.session));
+                return Ok((journal, lost));
+            }
         }
     }
     panic!("the lock was not given back");
@@ -186,7 +196,7 @@ fn files_that_are_not_ours_keep_nobody_from_the_others() {
     let path = cache.dir().path();
     // Of links that cannot be: not a name, no name, one that would lead elsewhere; and digits of no peer.
     for name in ["?", "", "..", "a\nb", ".x", "gateway@x", &"x".repeat(65)] {
-        fs::write(path.join(format!("{name}@{}", digits(&peer))), "stray").unwrap();
+        fs::write(path.join(format!("{name}@{}", field_text::hex(&peer_key(&peer)))), "stray").unwrap();
     }
     fs::write(path.join("gateway@0123"), "stray").unwrap();
     assert_eq!(links(path).unwrap(), [link("gateway")]);

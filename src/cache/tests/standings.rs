@@ -1,6 +1,8 @@
 //! Claim: each session is kept for as long as a message may come under it, and no longer.
 
-use super::super::peer_sessions::{MAX_DELETED, MAX_NEWER, MAX_NEWER_IN_GRACE, MAX_RETIRED_SECS, RETIRED_GRACE_SECS};
+use super::super::peer_sessions::{
+    MAX_DELETED, MAX_NEWER, MAX_NEWER_IN_GRACE, MAX_RETIRED_SECS, MIN_RETIRED_SECS, RETIRED_GRACE_SECS,
+};
 use super::*;
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::index::{PeersIndex, Subject};
+use super::index::{PeersIndex, Subject, first_conflict};
 use super::line::PeersLine;
 use crate::files::{self, Dir, RandomAccessFile, Stamp};
 use crate::text::show;
@@ -115,6 +115,11 @@ impl PeersFile {
         self.stamp.map_or(0, |stamp| stamp.len())
     }
 
+    /// Whether this run read all of it.
+    pub(super) fn is_read(&self) -> bool {
+        self.lines.is_some()
+    }
+
     /// All peers in order, if this run read them.
     pub(super) fn into_lines(self) -> Option<Vec<PeersLine>> {
         self.lines
@@ -192,9 +197,7 @@ fn parse(text: &str, location: &str) -> Result<(Vec<PeersLine>, PeersIndex)> {
         at += line.len() as u64;
     }
     let index = PeersIndex::of(&lines);
-    let line_at = |at: u64| lines.binary_search_by_key(&at, |line| line.place.start).ok().map(|number| &lines[number]);
-    let conflict = |(one, other)| line_at(other)?.conflict(line_at(one)?).map(|why| (other, why));
-    if let Some((at, why)) = index.doubled().filter_map(conflict).min() {
+    if let Some((at, why)) = first_conflict(&lines, PeersLine::conflict) {
         let before = text.bytes().take(usize::try_from(at).unwrap_or(usize::MAX));
         return Err(bad(before.filter(|byte| *byte == b'\n').count() + 1, why));
     }

@@ -179,19 +179,38 @@ impl PeersIndex {
             }
         }
     }
+}
 
-    /// Pairs of lines that have an entry in common, by where they begin; of what was read only.
-    pub(super) fn doubled(&self) -> impl Iterator<Item = (u64, u64)> {
-        let entries = if let Self::Memory(entries) = self { &entries[..] } else { &[] };
-        let is_doubled = |pair: &&[Entry]| pair[0].hash == pair[1].hash && pair[0].at != pair[1].at;
-        entries.windows(2).filter(is_doubled).map(|pair| (pair[0].at, pair[1].at))
-    }
+/// The first line of these that cannot be in one file with a line before it, by where both begin, and what `conflict` says of
+/// that. Only lines of which the name or the key has the same hash are compared. Another name can have that hash, too, so that
+/// all of these are, and not only neighbours.
+pub(super) fn first_conflict(
+    lines: &[PeersLine],
+    conflict: impl Fn(&PeersLine, &PeersLine) -> Option<String>,
+) -> Option<(u64, String)> {
+    let mut hashes: Vec<(u64, usize)> =
+        lines.iter().enumerate().flat_map(|(number, line)| own_hashes(line).map(move |hash| (hash, number))).collect();
+    hashes.sort_unstable();
+    let of_run = |run: &[(u64, usize)]| {
+        let with_earlier = |at: usize| {
+            let line = &lines[run[at].1];
+            let mut earlier =
+                run[..at].iter().map(|&(_, number)| &lines[number]).filter(|other| other.place != line.place);
+            earlier.find_map(|other| conflict(line, other)).map(|why| (line.place.start, why))
+        };
+        (1..run.len()).find_map(with_earlier)
+    };
+    hashes.chunk_by(|one, other| one.0 == other.0).filter_map(of_run).min()
 }
 
 fn entries_of(line: &PeersLine) -> impl Iterator<Item = Entry> {
     let at = line.place.start;
-    let key = line.key.fingerprint();
     let links = line.binding.all_links().map(Subject::Link);
-    let hashes = [Subject::Name(&line.name).hash(), Subject::Key(key.as_bytes()).hash()];
-    hashes.into_iter().chain(links.map(Subject::hash)).map(move |hash| Entry { hash, at })
+    own_hashes(line).chain(links.map(Subject::hash)).map(move |hash| Entry { hash, at })
+}
+
+/// Of the name and of the key, which no other line may have.
+fn own_hashes(line: &PeersLine) -> impl Iterator<Item = u64> {
+    let key = line.key.fingerprint();
+    [Subject::Name(&line.name).hash(), Subject::Key(key.as_bytes()).hash()].into_iter()
 }

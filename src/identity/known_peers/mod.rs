@@ -18,6 +18,7 @@ pub(crate) use self::file::{KNOWN_PEERS_FILE, MAX_KNOWN_PEERS_LEN, PeersStore};
 use self::index::Subject;
 pub(crate) use self::line::PeersLine;
 use crate::Result;
+use crate::crypto::schedule::Digest;
 use crate::files::Stamp;
 use crate::identity::{PeerName, PublicKey};
 use crate::name::LinkName;
@@ -34,7 +35,17 @@ pub(crate) struct KnownPeers {
     store: PeersStore,
     lines: Vec<PeersLine>,
     stamp: Option<Stamp>,
-    selection: Option<Selection>,
+    reading: Reading,
+}
+
+/// Which lines of the file are read.
+#[derive(Debug)]
+enum Reading {
+    All,
+    /// Those of the selection, if that says of all the others that they do not matter.
+    Selected(Selection),
+    /// Each when [`KnownPeers::look_up`] asks for it, in this version of the file; all of them where there is no index.
+    AsAsked(Option<PeersFile>),
 }
 
 /// The peers that a run has to know, which a large file is not read for as a whole.
@@ -52,23 +63,36 @@ impl KnownPeers {
     /// # Errors
     /// [`crate::Exit::NotTrusted`] where others can write it, [`crate::Exit::Config`] with the line's number where it is malformed.
     pub(crate) fn load(store: PeersStore) -> Result<Self> {
-        Self::load_selected(store, None)
+        Self::read(store, Reading::All)
     }
 
     /// As [`KnownPeers::load`]; only those of the selection, if that says of all the others that they do not matter.
     ///
     /// # Errors
     /// As [`KnownPeers::load`].
-    pub(crate) fn load_selected(store: PeersStore, selection: Option<Selection>) -> Result<Self> {
-        let mut known = Self { store, lines: Vec::new(), stamp: None, selection };
+    pub(crate) fn load_selected(store: PeersStore, selection: Selection) -> Result<Self> {
+        Self::read(store, Reading::Selected(selection))
+    }
+
+    /// As [`KnownPeers::load`]; of a large file only those that are [looked up](KnownPeers::look_up).
+    ///
+    /// # Errors
+    /// As [`KnownPeers::load`].
+    pub(crate) fn load_as_asked(store: PeersStore) -> Result<Self> {
+        Self::read(store, Reading::AsAsked(None))
+    }
+
+    fn read(store: PeersStore, reading: Reading) -> Result<Self> {
+        let mut known = Self { store, lines: Vec::new(), stamp: None, reading };
         known.reload()?;
         Ok(known)
     }
 
     fn reload(&mut self) -> Result<()> {
-        let selected = match &self.selection {
-            Some(selection) => selection.of(&self.store.open()?)?,
-            None => None,
+        let selected = match &self.reading {
+            Reading::All => None,
+            Reading::Selected(selection) => selection.of(&self.store.open()?)?,
+            Reading::AsAsked(_) => return self.reload_asked(),
         };
         (self.lines, self.stamp) = if let Some(selected) = selected {
             selected
@@ -80,9 +104,69 @@ impl KnownPeers {
         Ok(())
     }
 
+    /// Reads the lines again that were asked for. Without an index all are read, which leaves one for the next time.
+    fn reload_asked(&mut self) -> Result<()> {
+        let mut file = self.store.open()?;
+        if file.is_read() {
+            // By the index that was just made; the lines take more memory than all else.
+            let indexed = self.store.open()?;
+            if indexed.is_read() {
+                self.stamp = indexed.stamp();
+                self.lines = indexed.into_lines().unwrap_or_default();
+                self.reading = Reading::AsAsked(None);
+                return Ok(());
+            }
+            file = indexed;
+        }
+        let mut lines = Vec::new();
+        // Of those that are known because there was no index, most were never asked for.
+        if let Reading::AsAsked(Some(_)) = self.reading {
+            for line in &self.lines {
+                lines.extend(file.find(Subject::Key(line.key.fingerprint().as_bytes()), 1)?);
+            }
+        }
+        (self.lines, self.stamp) = (lines, file.stamp());
+        self.reading = Reading::AsAsked(Some(file));
+        Ok(())
+    }
+
+    /// Whether no peer is known, read or not.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.lines.is_empty() && !self.are_more()
+    }
+
+    /// Whether there may be other peers than those that were read.
+    pub(crate) fn are_more(&self) -> bool {
+        matches!(self.reading, Reading::AsAsked(Some(_)))
+    }
+
+    /// The peer with the key of this fingerprint, if it was not known before.
+    ///
+    /// # Errors
+    /// [`crate::Exit::Failed`] where the file or its index cannot be read.
+    pub(crate) fn look_up(&mut self, fingerprint: &Digest) -> Result<Option<&PeersLine>> {
+        let Reading::AsAsked(Some(file)) = &self.reading else { return Ok(None) };
+        if self.lines.iter().any(|line| line.key.fingerprint().as_bytes() == fingerprint) {
+            return Ok(None);
+        }
+        let found = file.find(Subject::Key(fingerprint), 1)?;
+        self.lines.extend(found);
+        Ok(self.lines.last().filter(|line| line.key.fingerprint().as_bytes() == fingerprint))
+    }
+
+    /// Forgets those of the peers that were looked up; true if there were any.
+    pub(crate) fn forget(&mut self, is_forgotten: impl Fn(&Digest) -> bool) -> bool {
+        if !self.are_more() {
+            return false;
+        }
+        let before = self.lines.len();
+        self.lines.retain(|line| !is_forgotten(line.key.fingerprint().as_bytes()));
+        self.lines.len() < before
+    }
+
     /// From the next reading on only this peer matters, if not all do.
     pub(crate) fn narrow_to(&mut self, name: &PeerName) {
-        if let Some(selection) = &mut self.selection {
+        if let Reading::Selected(selection) = &mut self.reading {
             selection.names = vec![name.clone()];
         }
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::files::{Dir, Guard};
+use crate::identity::Binding;
 use crate::identity::key::tests::{keys, stranger};
 use crate::{Error, Exit};
 
@@ -45,7 +46,7 @@ impl Home {
             names: names.iter().map(|it| name(it)).collect(),
             link: link.map(|link| link.parse().unwrap()),
         };
-        KnownPeers::load_selected(self.store(), Some(selection))
+        KnownPeers::load_selected(self.store(), selection)
     }
 
     fn trust(&self, called: &str, key: &PublicKey, link: Option<&LinkName>) -> Result<()> {
@@ -363,4 +364,58 @@ fn an_index_of_another_version_of_the_file_is_not_used() {
         fs::write(home.index(), damaged).unwrap();
         assert_eq!(names(&home.select(&["p123"], None).unwrap()), ["p123"]);
     }
+}
+
+/// The version of the file that is looked at is always the one that [`KnownPeers::refresh`] saw.
+#[test]
+fn of_a_large_file_a_peer_is_known_once_it_is_asked_for() {
+    let home = Home::new();
+    home.write_large(200);
+    let mut known = KnownPeers::load_as_asked(home.store()).unwrap();
+    assert!(known.are_more() && known.lines().is_empty() && home.index().exists());
+    let fingerprint = |number| *stranger(number).fingerprint().as_bytes();
+    let found =
+        |known: &mut KnownPeers, number| known.look_up(&fingerprint(number)).unwrap().map(|line| line.name.to_string());
+    assert_eq!(found(&mut known, 7).as_deref(), Some("p7"));
+    assert_eq!(found(&mut known, 7), None, "it is known already");
+    assert_eq!((found(&mut known, 8).as_deref(), found(&mut known, 200)), (Some("p8"), None));
+    assert_eq!(names(&known), ["p7", "p8"]);
+
+    home.store().forget(&name("p8")).unwrap();
+    home.trust("new", &stranger(200), None).unwrap();
+    assert!(known.refresh().unwrap());
+    assert_eq!(names(&known), ["p7"], "who was forgotten is not known any more");
+    assert_eq!((found(&mut known, 200).as_deref(), found(&mut known, 8)), (Some("new"), None));
+    assert!(known.forget(|other| *other == fingerprint(7)) && !known.forget(|other| *other == fingerprint(7)));
+    assert_eq!(names(&known), ["new"]);
+    assert_eq!(found(&mut known, 7).as_deref(), Some("p7"), "it can be known again");
+
+    // Edited by hand, and too lately for an index.
+    fs::write(home.file(), fs::read_to_string(home.file()).unwrap().replace("p9 ", "renamed ")).unwrap();
+    assert!(known.refresh().unwrap());
+    assert!(!known.are_more() && known.lines().len() == 200 && names(&known).contains(&"renamed"));
+    assert_eq!(found(&mut known, 7), None, "all are known");
+    make_old(&home.file());
+    assert!(known.refresh().unwrap());
+    assert!(known.are_more() && known.lines().is_empty(), "most of them were never asked for");
+}
+
+/// A hash of 64 bits is no name: whoever makes two names with one hash must not hide a third line behind them.
+#[test]
+fn lines_in_conflict_are_found_however_many_are_between_them() {
+    let line = |called: &str, number: u32, place: u64| {
+        let mut line = PeersLine::new(&name(called), &stranger(number), Binding::default());
+        line.place = place..place + 1;
+        line
+    };
+    // Five lines with one key are as five with one hash, of which here only the first and the last are in conflict.
+    let lines: Vec<_> = (0..5).map(|number| line(&format!("p{number}"), 7, number)).collect();
+    let ends = |one: &PeersLine, other: &PeersLine| {
+        let places = (one.place.start, other.place.start);
+        (places == (4, 0)).then(|| "in conflict".to_owned())
+    };
+    assert_eq!(index::first_conflict(&lines, ends), Some((4, "in conflict".into())));
+    assert_eq!(index::first_conflict(&lines[..4], ends), None);
+    let found = index::first_conflict(&lines, PeersLine::conflict).unwrap();
+    assert_eq!(found.0, 1, "{}", found.1);
 }

@@ -10,10 +10,19 @@ use crate::text::json_string;
 pub(super) fn lines(rows: &[Row<'_>]) -> String {
     let mut text = String::new();
     for row in rows {
-        let members = fields(row).map(|(name, value)| format!("{}:{value}", json_string(name)));
-        let _ = writeln!(text, "{{{}}}", members.join(","));
+        put_line(&mut text, row);
     }
     text
+}
+
+/// Appends the object of a row, as a line.
+pub(super) fn put_line(text: &mut String, row: &Row<'_>) {
+    let mut separator = '{';
+    for (name, value) in fields(row) {
+        let _ = write!(text, "{separator}\"{name}\":{value}");
+        separator = ',';
+    }
+    text.push_str("}\n");
 }
 
 /// The names of the fields with their values as JSON. Scripts rely on the names: none is removed or changes its meaning.

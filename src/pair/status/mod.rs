@@ -4,6 +4,7 @@ mod json;
 #[cfg(feature = "legacy")]
 mod legacy;
 pub mod metrics;
+mod stream;
 mod survey;
 mod table;
 #[cfg(test)]
@@ -43,6 +44,9 @@ pub enum StatusFormat {
 /// [`Exit::NotTrusted`] if the runtime directory has the wrong owner or mode; [`Exit::Config`] if there is no such link;
 /// [`Exit::Failed`] if standard output cannot be written; as [`Survey::report_unread`], after the rest is shown.
 pub fn run(env: &Environment, link: Option<&OsStr>, format: StatusFormat, report: &Reporter) -> Result<()> {
+    if format == StatusFormat::Json {
+        return stream::print(env, link.map(config::link_of).transpose()?.as_ref(), report);
+    }
     let (text, survey) = text(env, link, format, report)?;
     print(&text)?;
     survey.report_unread(report)

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Add as _;
-use std::path::Path;
 
 use crate::cache::status::{LinkStatus, SessionStatus, links, status};
 use crate::cache::{Cache, OpenStream, Totals};
@@ -36,11 +35,27 @@ impl Survey {
     /// Looks at all links, or at one of them. What cannot be read is left out. Root may look at any user's.
     ///
     /// # Errors
-    /// [`Exit::Config`] if there is no link of this name; otherwise as [`links`] and [`status`].
+    /// As [`Survey::begin`], and as [`status`].
     pub(super) fn take(env: &Environment, only: Option<&LinkName>) -> Result<Self> {
-        let runtime = env.runtime_dir();
+        let (mut survey, names) = Self::begin(env, only)?;
+        for name in names {
+            let link = match Cache::look(&env.runtime_dir(), &name) {
+                Ok(cache) => status(&cache, unix_time())?,
+                Err(error) if error.exit() == Exit::TryAgain => LinkStatus::without_sessions(name),
+                Err(error) => return Err(error),
+            };
+            survey.links.push(link);
+        }
+        Ok(survey)
+    }
+
+    /// Looks which keys are trusted, and which links there are, all or one of them.
+    ///
+    /// # Errors
+    /// [`Exit::Config`] if there is no link of this name; otherwise as [`links`].
+    pub(super) fn begin(env: &Environment, only: Option<&LinkName>) -> Result<(Self, BTreeSet<LinkName>)> {
         let (keys, unread) = trusted_keys(env);
-        let mut names: BTreeSet<LinkName> = links(&runtime)?.into_iter().collect();
+        let mut names: BTreeSet<LinkName> = links(&env.runtime_dir())?.into_iter().collect();
         names.extend(keys.values().flat_map(|key| key.binding.all_links()).cloned());
         if let Some(only) = only {
             if !names.contains(only) && !env.has_configuration(only) {
@@ -51,11 +66,7 @@ impl Survey {
             }
             names = BTreeSet::from([only.clone()]);
         }
-        let mut links = Vec::new();
-        for name in names {
-            links.push(link_status(&runtime, name)?);
-        }
-        Ok(Self { links, keys, unread })
+        Ok((Self { links: Vec::new(), keys, unread }, names))
     }
 
     /// Reports what could not be read.
@@ -64,7 +75,14 @@ impl Survey {
     /// The first of it that lacks in what is shown: a program that reads that learns it from the exit status. A directory
     /// that this user may not read, and that no key shown here is from, is only reported.
     pub(super) fn report_unread(&self, report: &Reporter) -> Result<()> {
-        let has_unknown_key = self.rows().iter().any(|row| row.name.is_none());
+        self.report_unread_if(self.rows().iter().any(|row| row.name.is_none()), report)
+    }
+
+    /// As [`Survey::report_unread`], where the caller knows whether a key is shown that has no name.
+    ///
+    /// # Errors
+    /// As [`Survey::report_unread`].
+    pub(super) fn report_unread_if(&self, has_unknown_key: bool, report: &Reporter) -> Result<()> {
         let is_missed = |error: &&Error| has_unknown_key || error.lack().is_some();
         let (missed, others): (Vec<_>, Vec<_>) = self.unread.iter().partition(is_missed);
         let mut missed = self.links.iter().flat_map(|link| &link.broken).chain(missed);
@@ -83,8 +101,7 @@ impl Survey {
     /// One row per peer of each link, those with sessions first; then the keys that are for all links and have no session.
     pub(super) fn rows(&self) -> Vec<Row<'_>> {
         let mut rows: Vec<Row<'_>> = Vec::new();
-        let mut keys: Vec<_> = self.keys.values().collect();
-        keys.sort_unstable_by(|one, other| (&one.name, one.peer).cmp(&(&other.name, other.peer)));
+        let keys = self.sorted_keys();
         let mut shown = HashSet::new();
         for link in &self.links {
             let begin = rows.len();
@@ -92,32 +109,50 @@ impl Survey {
                 rows.push(self.row(Some(link), sessions[0].peer, sessions));
             }
             let paired: HashSet<_> = link.sessions.iter().map(|session| session.peer).collect();
-            let is_unpaired = |key: &&&TrustedKey| {
-                key.binding.all_links().any(|name| *name == link.link) && !paired.contains(&key.peer)
-            };
-            rows.extend(keys.iter().filter(is_unpaired).map(|key| self.row(Some(link), key.peer, &[])));
+            rows.extend(self.unpaired(&keys, link, &paired));
             if let Some(first) = rows.get_mut(begin) {
                 first.first = true;
             }
             shown.extend(rows[begin..].iter().map(|row| *row.fingerprint.as_bytes()));
         }
-        let is_for_all = |key: &&&TrustedKey| key.binding.is_for_all_links() && !shown.contains(&key.peer);
-        rows.extend(keys.iter().filter(is_for_all).map(|key| self.row(None, key.peer, &[])));
+        rows.extend(self.unshown(&keys, &shown));
         rows
     }
 
-    fn row<'a>(&'a self, link: Option<&'a LinkStatus>, peer: Digest, sessions: &'a [SessionStatus]) -> Row<'a> {
+    /// The keys in order of their names.
+    pub(super) fn sorted_keys(&self) -> Vec<&TrustedKey> {
+        let mut keys: Vec<_> = self.keys.values().collect();
+        keys.sort_unstable_by(|one, other| (&one.name, one.peer).cmp(&(&other.name, other.peer)));
+        keys
+    }
+
+    /// The keys that are trusted for a link by name, or that it has paired with, and that are not among the `paired` ones.
+    pub(super) fn unpaired<'a>(
+        &'a self,
+        keys: &[&TrustedKey],
+        link: &'a LinkStatus,
+        paired: &HashSet<Digest>,
+    ) -> impl Iterator<Item = Row<'a>> {
+        let is_of_link = |key: &&&TrustedKey| key.binding.all_links().any(|name| *name == link.link);
+        let unpaired = keys.iter().filter(is_of_link).filter(|key| !paired.contains(&key.peer));
+        unpaired.map(|key| self.row(Some(link), key.peer, &[]))
+    }
+
+    /// The keys that are for all links, and are not `shown` with any.
+    pub(super) fn unshown(&self, keys: &[&TrustedKey], shown: &HashSet<Digest>) -> impl Iterator<Item = Row<'_>> {
+        let is_for_all = |key: &&&TrustedKey| key.binding.is_for_all_links() && !shown.contains(&key.peer);
+        keys.iter().filter(is_for_all).map(|key| self.row(None, key.peer, &[]))
+    }
+
+    /// The row of a peer of a link.
+    pub(super) fn row<'a>(
+        &'a self,
+        link: Option<&'a LinkStatus>,
+        peer: Digest,
+        sessions: &'a [SessionStatus],
+    ) -> Row<'a> {
         let name = self.keys.get(&peer).map(|key| &key.name);
         Row { link, first: false, name, fingerprint: Fingerprint::from(peer), sessions }
-    }
-}
-
-/// The status of a link, which may have no session.
-fn link_status(runtime: &Path, link: LinkName) -> Result<LinkStatus> {
-    match Cache::look(runtime, &link) {
-        Ok(cache) => status(&cache, unix_time()),
-        Err(error) if error.exit() == Exit::TryAgain => Ok(LinkStatus::without_sessions(link)),
-        Err(error) => Err(error),
     }
 }
 

@@ -141,6 +141,20 @@ impl ConfirmQueue {
         self.unsettled.retain(|stream, _| usable(stream.session));
     }
 
+    /// Whether something is owed under a session.
+    pub(super) fn involves(&self, session: SessionId) -> bool {
+        let with = |(first, last): (StreamId, StreamId)| first..=last;
+        let streams = || with((StreamId { session, number: 0 }, StreamId { session, number: u32::MAX }));
+        self.due.range(streams()).next().is_some()
+            || self.unsettled.range(streams()).next().is_some()
+            || self.refused.due.range(streams()).next().is_some()
+    }
+
+    /// Forgets the side stream of a session under which nothing is owed: the next confirm begins another one.
+    pub(super) fn forget_session(&mut self, session: SessionId) {
+        self.senders.remove(&session);
+    }
+
     /// Seals how far streams of one session are written, after what else is here of some of them.
     ///
     /// # Errors

@@ -78,6 +78,11 @@ impl EndedSessions {
         late.flat_map(|ended| sessions.receiver.ended_by(ended.session)).copied().collect()
     }
 
+    /// Whether the end of a session waits.
+    pub(super) fn involves(&self, session: SessionId) -> bool {
+        self.0.iter().any(|ended| ended.session == session)
+    }
+
     /// When the time of each session passes.
     pub(super) fn deadlines(&self) -> impl Iterator<Item = Instant> {
         self.0.iter().map(|ended| ended.until)

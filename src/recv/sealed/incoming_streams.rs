@@ -31,7 +31,7 @@ impl IncomingStreams for SealedStreams<'_> {
     }
 
     fn receive_without_data(&mut self, message: Message, now: Instant) -> Result<Option<Completion>> {
-        let Ok(opened) = self.received.sessions.receiver.open(&message.payload, &mut self.plaintext) else {
+        let Ok(opened) = self.received.open_sealed(&message.payload, &mut self.plaintext)? else {
             return Ok(None);
         };
         let is_wanted = opened.wants_confirms && opened.content.is_without_data(&self.plaintext);
@@ -50,6 +50,7 @@ impl IncomingStreams for SealedStreams<'_> {
     }
 
     fn next_released(&mut self, given_up: GivenUp<'_>, now: Instant) -> Result<Option<Disposition>> {
+        self.received.check_keys(now)?;
         if let Some(message) = self.received.admissions.next_released(given_up, &self.received.sessions, now) {
             return self.receive_sealed(message, true, now).map(Some);
         }
@@ -109,7 +110,7 @@ impl IncomingStreams for SealedStreams<'_> {
             now,
         )?;
         if !receipts.is_empty() {
-            self.is_complete |= self.received.sessions.is_empty();
+            self.is_complete |= !self.received.sessions.load_any(&mut self.received.log)?;
             // At once: until then the sessions would be neither here nor deleted, which is lost to a peer that asks for
             // one.
             self.received.refresh(now)?;
@@ -135,7 +136,8 @@ impl IncomingStreams for SealedStreams<'_> {
             .deadlines()
             .chain(log)
             .chain(self.received.admissions.deadline())
-            .chain(self.received.lost_ends.deadline());
+            .chain(self.received.lost_ends.deadline())
+            .chain(self.received.checks.deadline());
         next_deadline(now, own.map(Some).chain([self.linger_until(now)]))
     }
 

@@ -9,7 +9,6 @@ use std::time::{Instant, SystemTime};
 use bytes::{Bytes, BytesMut};
 
 use super::sessions::UsableSessions;
-use crate::cache::ReceiveState;
 use crate::crypto::schedule::Digest;
 use crate::link::Link;
 use crate::message::{FrameType, SealedHeader};
@@ -66,7 +65,7 @@ impl<'a> LastMessages<'a> {
         now: Instant,
     ) -> Result<Self> {
         let mut sessions = UsableSessions::new(LinkSessions::open(link, peers, now)?);
-        sessions.adopt(&[], &ReceiveState::default());
+        sessions.adopt_all();
         if sessions.is_empty() {
             return Err(sessions.link.none_usable());
         }

@@ -2,7 +2,8 @@
 //!
 //! [`SealedStreams`] takes a message through four steps, each with an owner of its own:
 //!
-//! 1. open it, under one of the [`UsableSessions`](sessions::UsableSessions); junk is dropped here;
+//! 1. open it, under one of the [`UsableSessions`](sessions::UsableSessions), which are loaded when their peer sends; junk is
+//!    dropped here;
 //! 2. admit it: [`Admissions`](admissions::Admissions) know whether this run receives its stream, and whether it must
 //!    wait for another one;
 //! 3. accept it: the receiver tells the next message of a stream from a repeated one, and what was lost before it;
@@ -31,7 +32,10 @@ mod early_messages;
 mod ended_sessions;
 mod incoming_streams;
 mod incomplete_streams;
+mod key_checks;
 mod last_messages;
+mod loaded_peers;
+mod loading;
 mod lost_ends;
 mod receive_log;
 mod received_streams;
@@ -39,6 +43,8 @@ mod reorder_buffer;
 mod reports;
 mod sessions;
 mod stall;
+#[cfg(test)]
+mod tests;
 
 use std::time::{Instant, SystemTime};
 
@@ -91,9 +97,9 @@ impl<'a> SealedStreams<'a> {
     fn receive_sealed(&mut self, message: Message, was_held: bool, now: Instant) -> Result<Disposition> {
         // A peer that was forgotten is not heard any more, not even for a second.
         self.received.refresh_if_due(now)?;
-        let mut opened = self.received.sessions.receiver.open(&message.payload, &mut self.plaintext);
+        let mut opened = self.received.open_sealed(&message.payload, &mut self.plaintext)?;
         if opened == Err(Rejected::UnknownSession) && self.received.refresh(now)? {
-            opened = self.received.sessions.receiver.open(&message.payload, &mut self.plaintext);
+            opened = self.received.open_sealed(&message.payload, &mut self.plaintext)?;
         }
         let opened = match opened {
             Ok(opened) => opened,
@@ -274,7 +280,7 @@ impl<'a> SealedStreams<'a> {
     fn answer(&mut self, message: Message, now: Instant) -> Result<Disposition> {
         self.received.refresh_if_due(now)?;
         let Message { payload, receipt, .. } = message;
-        Ok(match self.received.sessions.answer(&payload)? {
+        Ok(match self.received.sessions.answer(&payload, &mut self.received.log)? {
             Some(answer) => Disposition::Answer { answer, receipt },
             None => Disposition::Drop(receipt),
         })

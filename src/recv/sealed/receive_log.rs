@@ -8,7 +8,7 @@ use super::admissions::Admissions;
 use super::confirm_queue::ConfirmQueue;
 use super::sessions::UsableSessions;
 use crate::Result;
-use crate::cache::{Cache, Journal, JournalEntry, ReceiveState, StoredSession};
+use crate::cache::{Cache, Journal, JournalEntry, ListedSession, ReceiveState};
 use crate::error::Lack;
 use crate::link::unix_time;
 use crate::mqtt::Qos;
@@ -37,7 +37,7 @@ impl ReceiveLog {
     /// As [`Journal::open`].
     pub(super) fn open(
         cache: &Cache,
-        sessions: &[&StoredSession],
+        sessions: &[ListedSession],
         max_message: usize,
     ) -> Result<(Self, Vec<SessionId>)> {
         let (journal, unusable) = Journal::open(cache, sessions)?;

@@ -7,9 +7,11 @@ use bytes::Bytes;
 
 use super::admissions::Admissions;
 use super::ended_sessions::EndedSessions;
+use super::key_checks::KeyChecks;
+use super::loading::none_usable;
 use super::lost_ends::LostEnds;
 use super::receive_log::ReceiveLog;
-use super::reports::Reports;
+use super::reports::{MAX_OPEN_REPORTED, Reports};
 use super::sessions::UsableSessions;
 use crate::cache::{JournalEntry, OpenStream};
 use crate::crypto::schedule::Digest;
@@ -20,7 +22,6 @@ use crate::recv::delivery::{Completion, Delivery, Joint};
 use crate::recv::incoming::{Disposition, GivenUp};
 use crate::recv::left_messages::LeftMessage;
 use crate::report::Reporter;
-use crate::session::SessionId;
 use crate::sessions::LinkSessions;
 use crate::stream::{
     AcceptError, Accepted, EndedStream, Gap, HeaderClaim, Opened, OtherStreams, Progress, StreamId, ToldStream,
@@ -35,26 +36,31 @@ pub(super) struct ReceivedStreams<'a> {
     pub(super) ended: EndedSessions,
     pub(super) lost_ends: LostEnds,
     pub(super) reports: Reports<'a>,
+    pub(super) checks: KeyChecks,
 }
 
 impl<'a> ReceivedStreams<'a> {
     /// Takes the link's receive state.
     pub(super) fn open(link: &Link, peers: LinkPeers, once: bool, report: &'a Reporter, now: Instant) -> Result<Self> {
-        let mut sessions = UsableSessions::new(LinkSessions::open(link, peers, now)?);
-        let (log, unusable) =
-            ReceiveLog::open(sessions.link.cache(), &sessions.stored(), link.config.mqtt.max_message)?;
-        sessions.adopt(&unusable, log.state());
-        if sessions.is_empty() {
-            return Err(sessions.link.none_usable());
+        let mut sessions = UsableSessions::new(LinkSessions::list(link, peers, now)?);
+        let listed = sessions.link.listed();
+        let (mut log, lost) = ReceiveLog::open(sessions.link.cache(), &listed, link.config.mqtt.max_message)?;
+        sessions.set_lost(lost);
+        let checks = KeyChecks::of(&listed, log.state());
+        if !sessions.load_any(&mut log)? {
+            return Err(none_usable(link, now)?);
         }
-        Ok(Self {
+        let mut streams = Self {
             sessions,
+            checks,
             admissions: Admissions::new(once),
             log,
             ended: EndedSessions::default(),
             lost_ends: LostEnds::default(),
             reports: Reports::new(report, &link.config),
-        })
+        };
+        streams.check_keys(now)?;
+        Ok(streams)
     }
 
     /// Takes note of how earlier streams ended, which an accepted message says, and of those that two devices sent.
@@ -318,13 +324,14 @@ impl<'a> ReceivedStreams<'a> {
     }
 
     fn adopt_sessions(&mut self) -> Result<()> {
-        let unusable = self.log.journal.adopt(&self.sessions.stored());
-        self.sessions.adopt(&unusable, self.log.state());
-        self.sessions.delete_finished(|id| self.admissions.involves(id) || self.lost_ends.involves(id))?;
+        self.sessions.follow(&mut self.log);
+        for peer in self.sessions.loaded_peers() {
+            self.delete_finished(peer)?;
+        }
         let (sessions, log) = (&self.sessions, &mut self.log);
-        let is_usable = |id| sessions.receiver.session(id).is_some();
-        log.confirms.retain_sessions(is_usable);
-        self.admissions.retain_incomplete(is_usable);
+        let may_be_usable = |id| sessions.may_be_usable(id);
+        log.confirms.retain_sessions(may_be_usable);
+        self.admissions.retain_incomplete(may_be_usable);
         self.reports.retain_sessions(|id| sessions.link.is_stored(id));
         self.forget_chains();
         Ok(())
@@ -332,23 +339,29 @@ impl<'a> ReceivedStreams<'a> {
 
     /// Forgets the chains of which nothing more is to come.
     pub(super) fn forget_chains(&mut self) {
-        let is_usable = |id| self.sessions.receiver.session(id).is_some();
-        self.admissions.retain_chains(|stream| is_usable(stream.session) && !self.log.is_over(stream));
+        let may_be_usable = |id| self.sessions.may_be_usable(id);
+        self.admissions.retain_chains(|stream| may_be_usable(stream.session) && !self.log.is_over(stream));
     }
 
     /// Reports each open stream that this run follows, except those that its error is about. Returns all.
-    pub(super) fn report_open(&self, in_error: &[StreamId]) -> Vec<OpenStream> {
+    pub(super) fn report_open(&mut self, in_error: &[StreamId]) -> Vec<OpenStream> {
         let now = unix_time();
-        let sessions = self.sessions.receiver.sessions();
-        let mut all: Vec<_> = sessions.flat_map(|id| self.log.state().open_streams(*id, now)).collect();
+        let usable = self.log.state().ids().filter(|id| self.sessions.may_be_usable(*id));
+        let mut all: Vec<_> = usable.flat_map(|id| self.log.state().open_streams(id, now)).collect();
         all.retain(|open| !self.admissions.is_selective() || self.admissions.is_selected(open.stream));
         all.sort_unstable_by_key(|open| std::cmp::Reverse(open.age));
-        let others = all.iter().filter(|open| !in_error.contains(&open.stream));
-        let named = others.filter_map(|open| {
-            let session = self.sessions.receiver.session(open.stream.session)?;
-            Some((self.sessions.peer_name(&session.peer), open))
-        });
-        self.reports.streams_open(&named.collect::<Vec<_>>());
+        let others: Vec<_> = all.iter().filter(|open| !in_error.contains(&open.stream)).collect();
+        let (shown, more) = others.split_at(others.len().min(MAX_OPEN_REPORTED));
+        let mut named = Vec::new();
+        for open in shown {
+            if let Some(peer) = self.sessions.link.peer_with(open.stream.session) {
+                // A name that cannot be found is no reason to say nothing.
+                let _ = self.sessions.load(peer, &mut self.log);
+            }
+            let session = self.sessions.receiver.session(open.stream.session);
+            named.extend(session.map(|session| (self.sessions.peer_name(&session.peer), *open)));
+        }
+        self.reports.streams_open(&named, more.len());
         all
     }
 
@@ -358,10 +371,9 @@ impl<'a> ReceivedStreams<'a> {
         if self.admissions.is_selective() {
             return;
         }
-        let ids: Vec<SessionId> = self.sessions.receiver.sessions().copied().collect();
-        for id in ids {
-            let Some(streams) = self.sessions.receiver.streams(id) else { continue };
-            let first = self.sessions.visible_from(id);
+        for (id, first) in self.sessions.seen() {
+            let written = || self.log.state().session(id).map(|(streams, _)| streams);
+            let Some(streams) = self.sessions.receiver.streams(id).or_else(written) else { continue };
             let missing = streams.missing();
             let seen: Vec<_> =
                 missing.iter().filter(|(_, to)| *to >= first).map(|(from, to)| (from.max(first), to)).collect();

@@ -16,7 +16,7 @@ use crate::{Error, Exit, Rejected};
 const STREAM_REUSED_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Most open streams that are reported one by one.
-const MAX_OPEN_REPORTED: usize = 16;
+pub(super) const MAX_OPEN_REPORTED: usize = 16;
 /// Most of them that an error tells of how far they came.
 const MAX_OPEN_IN_ERROR: usize = 4;
 
@@ -144,12 +144,11 @@ impl<'a> Reports<'a> {
         self.gap(format_args!("no messages of {} were received", numbered("stream", streams)));
     }
 
-    /// Streams are open, each of the peer of that name, and the run ends.
-    pub(super) fn streams_open(&self, streams: &[(String, &OpenStream)]) {
-        for (peer, open) in streams.iter().take(MAX_OPEN_REPORTED) {
+    /// Streams are open, each of the peer of that name, and `more`, and the run ends.
+    pub(super) fn streams_open(&self, streams: &[(String, &OpenStream)], more: usize) {
+        for (peer, open) in streams {
             self.report.info(format_args!("open: {peer}, {open}"));
         }
-        let more = streams.len().saturating_sub(MAX_OPEN_REPORTED);
         if more > 0 {
             self.report.info(format_args!("open: {} more", count(more as u64, "stream")));
         }

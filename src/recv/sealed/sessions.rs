@@ -1,12 +1,21 @@
 //! The sessions that messages can be opened under, as they come and go while sts-recv runs.
+//!
+//! All sessions of the link are listed, as [`crate::cache::Watch`] says, and those of a peer are loaded together when
+//! something comes that may be of one of them: what a message continues or ends is of the same peer. A peer is unloaded when
+//! others need its room, and only if all that was accepted of it is written down, nothing of it is held, and nothing is owed
+//! to it. Then the disk has all that a message of it needs, as after a restart; this run forgets only by which tags it would
+//! notice that two devices use one session.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use bytes::BytesMut;
 
-use crate::cache::{ReceiveState, StoredSession};
+use super::loaded_peers::LoadedPeers;
+use super::receive_log::ReceiveLog;
+use crate::cache::{FileChange, PeerKey, ReceiveState, StoredSession, peer_key};
 use crate::crypto::schedule::Digest;
+use crate::handshake::session_check;
 use crate::link::unix_time;
 use crate::message::SealedHeader;
 use crate::session::SessionId;
@@ -14,47 +23,181 @@ use crate::sessions::{Answer, LinkSessions};
 use crate::stream::{AcceptError, Receiver, StreamId, Streams};
 use crate::{Error, Result};
 
-/// The link's sessions, and the receiver that has those of them that are usable.
+/// The link's sessions, and the receiver that has those of them that are loaded and usable.
 pub(super) struct UsableSessions {
     pub(super) link: LinkSessions,
     pub(super) receiver: Receiver,
+    loaded: LoadedPeers,
+    /// Those that have lost what was received under them: an old message under one could pass for a new one.
+    lost: HashSet<SessionId>,
     /// Per session, the number of the first stream whose beginning this run could see: what is missing below it was for
     /// an earlier run to report.
     visible_from: HashMap<SessionId, u32>,
 }
 
 impl UsableSessions {
-    /// Nothing is usable before [`UsableSessions::adopt`].
+    /// Nothing is usable before it is loaded.
     pub(super) fn new(link: LinkSessions) -> Self {
-        Self { link, receiver: Receiver::new(), visible_from: HashMap::new() }
+        let (loaded, lost, visible_from) = (LoadedPeers::default(), HashSet::new(), HashMap::new());
+        Self { link, receiver: Receiver::new(), loaded, lost, visible_from }
     }
 
-    /// All stored sessions, usable or not.
-    pub(super) fn stored(&self) -> Vec<&StoredSession> {
-        self.link.stored().collect()
+    /// These have lost what was received under them.
+    pub(super) fn set_lost(&mut self, lost: impl IntoIterator<Item = SessionId>) {
+        self.lost.extend(lost);
     }
 
-    /// Gives the receiver the sessions that are usable now, new ones with what was received under them. One that is
-    /// `unusable` has lost that: an old message under it could pass for a new one.
-    pub(super) fn adopt(&mut self, unusable: &[SessionId], received: &ReceiveState) {
-        let usable: Vec<_> = self
-            .link
-            .usable()
-            .filter(|stored| !unusable.contains(&stored.session.id))
-            .map(|stored| (stored.session.clone(), stored.standing))
-            .collect();
-        let known: HashSet<SessionId> = self.receiver.sessions().copied().collect();
-        let new: Vec<_> = usable.iter().map(|(session, _)| session.id).filter(|id| !known.contains(id)).collect();
-        self.receiver.update(usable);
-        // Of sessions that are deleted nothing can come.
-        let stored: HashSet<SessionId> = self.link.stored().map(|stored| stored.session.id).collect();
-        self.receiver.forget_removed(|id| stored.contains(&id));
-        self.visible_from.retain(|id, _| stored.contains(id));
+    /// Loads the sessions with a peer, with what was received under them; true if any is usable. `log` takes note of each.
+    ///
+    /// # Errors
+    /// As [`LinkSessions::load`].
+    pub(super) fn load(&mut self, peer: PeerKey, log: &mut ReceiveLog) -> Result<bool> {
+        self.link.load(peer)?;
+        for stored in self.link.loaded_of(peer) {
+            log.journal.look_at_keys(&stored.session);
+        }
+        self.adopt(peer, log.state());
+        Ok(self.link.usable_of(peer).next().is_some())
+    }
+
+    /// Gives the receiver the sessions with a peer that are usable now, new ones with what was received under them.
+    fn adopt(&mut self, peer: PeerKey, received: &ReceiveState) {
+        let stored = self.link.loaded_of(peer).first().map(|stored| stored.session.peer);
+        let Some(fingerprint) = stored.or_else(|| self.loaded.fingerprint(peer)) else { return };
+        let usable = self.link.usable_of(peer).filter(|stored| !self.lost.contains(&stored.session.id));
+        let usable: Vec<_> = usable.map(|stored| (stored.session.clone(), stored.standing)).collect();
+        let ids: Vec<_> = usable.iter().map(|(session, _)| session.id).collect();
+        let new: Vec<_> = ids.iter().copied().filter(|id| self.receiver.session(*id).is_none()).collect();
+        for id in self.receiver.of_peer(&fingerprint).iter().filter(|id| !ids.contains(id)) {
+            self.visible_from.remove(id);
+        }
+        self.receiver.update_peer(&fingerprint, usable);
         for id in new {
             let streams = received.session(id).map(|(streams, _)| streams.clone()).unwrap_or_default();
-            self.visible_from.insert(id, streams.known_end());
+            self.visible_from.entry(id).or_insert_with(|| streams.known_end());
             self.receiver.restore(id, streams);
         }
+        self.loaded.insert(peer, fingerprint);
+    }
+
+    /// Takes over what changed since the last call: of each file that did, and of all peers, as others may be accepted now.
+    /// `log` takes note of it.
+    pub(super) fn follow(&mut self, log: &mut ReceiveLog) {
+        for FileChange { peer, before } in self.link.take_changes() {
+            let now = self.link.listed_of(peer);
+            let gone = before.into_iter().filter(|id| now.iter().all(|listed| listed.id != *id));
+            let gone: Vec<SessionId> = gone.collect();
+            log.journal.forget(&gone);
+            self.lost.extend(log.journal.adopt(&now));
+            for id in &gone {
+                self.lost.remove(id);
+                self.visible_from.remove(id);
+            }
+        }
+        for (peer, _) in self.loaded.all() {
+            self.adopt(peer, log.state());
+        }
+        // Of sessions that are deleted nothing can come.
+        self.receiver.forget_removed(|id| self.link.is_stored(id));
+    }
+
+    /// Loads the sessions of which a payload may be one; true if any was not loaded.
+    ///
+    /// # Errors
+    /// As [`UsableSessions::load`].
+    pub(super) fn load_for(&mut self, payload: &[u8], log: &mut ReceiveLog) -> Result<bool> {
+        let Ok(SealedHeader { tag, .. }) = SealedHeader::parse(payload) else { return Ok(false) };
+        let unloaded = self.link.unloaded_with_tag(tag);
+        for peer in &unloaded {
+            self.load(*peer, log)?;
+        }
+        Ok(!unloaded.is_empty())
+    }
+
+    /// A message of a peer was opened.
+    pub(super) fn touch(&mut self, peer: &Digest) {
+        self.loaded.touch(peer_key(peer));
+    }
+
+    /// Unloads peers that were used least recently, if too many are loaded. One of which something `is_needed`, or not
+    /// written down, stays.
+    pub(super) fn unload_excess(&mut self, log: &mut ReceiveLog, is_needed: impl Fn(SessionId) -> bool) {
+        let excess = self.loaded.excess();
+        if !excess.is_empty() {
+            self.unload(&excess, log, is_needed);
+        }
+    }
+
+    pub(super) fn unload(
+        &mut self,
+        peers: &[(PeerKey, Digest)],
+        log: &mut ReceiveLog,
+        is_needed: impl Fn(SessionId) -> bool,
+    ) {
+        let is_idle = |id: &SessionId| {
+            let accepted = self.receiver.streams(*id);
+            let written = log.state().session(*id).map(|(streams, _)| streams);
+            let is_written = match (accepted, written) {
+                (Some(accepted), Some(written)) => accepted == written,
+                (Some(accepted), None) => accepted.is_empty(),
+                (None, _) => true,
+            };
+            is_written && !log.confirms.involves(*id) && !is_needed(*id)
+        };
+        let mut unloaded = Vec::new();
+        for (peer, fingerprint) in peers {
+            if self.receiver.of_peer(fingerprint).iter().all(is_idle) {
+                unloaded.push((*peer, *fingerprint));
+            }
+        }
+        for (peer, fingerprint) in &unloaded {
+            for id in self.receiver.of_peer(fingerprint) {
+                log.confirms.forget_session(*id);
+            }
+            self.receiver.unload(fingerprint);
+            self.loaded.remove(*peer);
+        }
+        self.link.unload(&unloaded.iter().map(|(peer, _)| *peer).collect::<Vec<_>>());
+    }
+
+    /// Whether a session is not known to be unusable: it is loaded and usable, or it is not loaded.
+    pub(super) fn may_be_usable(&self, id: SessionId) -> bool {
+        let is_unloaded = || {
+            let peer = self.link.peer_with(id).filter(|_| !self.lost.contains(&id));
+            peer.is_some_and(|peer| self.loaded.fingerprint(peer).is_none())
+        };
+        self.receiver.session(id).is_some() || is_unloaded()
+    }
+
+    /// Loads sessions until one is usable; false if none is.
+    ///
+    /// # Errors
+    /// As [`UsableSessions::load`].
+    pub(super) fn load_any(&mut self, log: &mut ReceiveLog) -> Result<bool> {
+        if !self.is_empty() {
+            return Ok(true);
+        }
+        for peer in self.link.listed_peers() {
+            if self.loaded.fingerprint(peer).is_some() {
+                continue;
+            }
+            self.load(peer, log)?;
+            if !self.is_empty() {
+                return Ok(true);
+            }
+            if let Some(fingerprint) = self.loaded.fingerprint(peer) {
+                self.unload(&[(peer, fingerprint)], log, |_| false);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Gives the receiver all sessions that are loaded and usable, new ones without what was received under them.
+    pub(super) fn adopt_all(&mut self) {
+        for peer in self.link.listed_peers() {
+            self.adopt(peer, &ReceiveState::default());
+        }
+        self.receiver.forget_removed(|id| self.link.is_stored(id));
     }
 
     /// Each key is in memory once: where the receiver has it.
@@ -69,7 +212,12 @@ impl UsableSessions {
     /// As [`LinkSessions::refresh_if_due`].
     pub(super) fn look_for_sessions(&mut self, now: Instant) -> Result<()> {
         if self.link.refresh_if_due(now)? {
-            self.adopt(&[], &ReceiveState::default());
+            let loaded = self.loaded.all();
+            self.adopt_all();
+            // Of those that are gone there is no file any more.
+            for (peer, _) in loaded {
+                self.adopt(peer, &ReceiveState::default());
+            }
         }
         Ok(())
     }
@@ -81,7 +229,7 @@ impl UsableSessions {
     /// As [`UsableSessions::look_for_sessions`] and [`ReceiveState::look`].
     pub(super) fn look(&mut self, now: Instant) -> Result<()> {
         self.look_for_sessions(now)?;
-        let (received, lost) = ReceiveState::look(self.link.cache(), &self.stored())?;
+        let (received, lost) = ReceiveState::look(self.link.cache(), &self.link.listed())?;
         for (id, streams) in received.into_streams() {
             self.receiver.restore(id, streams);
         }
@@ -93,8 +241,15 @@ impl UsableSessions {
         Ok(())
     }
 
+    /// Whether no session is loaded and usable.
     pub(super) fn is_empty(&self) -> bool {
         self.receiver.sessions().next().is_none()
+    }
+
+    /// The sessions that were usable at any time in this run, and are stored; each with the number of the first stream whose
+    /// beginning this run could see.
+    pub(super) fn seen(&self) -> Vec<(SessionId, u32)> {
+        self.visible_from.iter().map(|(id, first)| (*id, *first)).collect()
     }
 
     /// The peer's name on this device, for messages.
@@ -123,7 +278,10 @@ impl UsableSessions {
     ///
     /// # Errors
     /// As [`LinkSessions::answer`].
-    pub(super) fn answer(&self, payload: &[u8]) -> Result<Option<Answer>> {
+    pub(super) fn answer(&mut self, payload: &[u8], log: &mut ReceiveLog) -> Result<Option<Answer>> {
+        if let Some(peer) = session_check::query_session(payload).and_then(|id| self.link.peer_with(id)) {
+            self.load(peer, log)?;
+        }
         self.link.answer(payload, |session| self.receiver.session(session.id).is_some())
     }
 
@@ -141,17 +299,21 @@ impl UsableSessions {
         kept_out.next().map(|(stored, why)| (stored.session.id, why))
     }
 
-    /// Deletes retired sessions of which nothing is to come, except those that are still `needed`.
+    /// The peers that are loaded.
+    pub(super) fn loaded_peers(&self) -> impl Iterator<Item = PeerKey> {
+        self.loaded.all().into_iter().map(|(peer, _)| peer)
+    }
+
+    /// Deletes retired sessions with a peer of which nothing is to come, except those that are still `needed`.
     ///
     /// # Errors
     /// As [`crate::cache::Cache::drop_finished`].
-    pub(super) fn delete_finished(&self, needed: impl Fn(SessionId) -> bool) -> Result<()> {
-        for peer in self.receiver.peers() {
-            let mut finished = self.receiver.finished(peer);
-            finished.retain(|id| !needed(*id));
-            if !finished.is_empty() {
-                self.link.cache().drop_finished(peer, &finished, unix_time())?;
-            }
+    pub(super) fn delete_finished(&self, peer: PeerKey, needed: impl Fn(SessionId) -> bool) -> Result<()> {
+        let Some(fingerprint) = self.loaded.fingerprint(peer) else { return Ok(()) };
+        let mut finished = self.receiver.finished(&fingerprint);
+        finished.retain(|id| !needed(*id));
+        if !finished.is_empty() {
+            self.link.cache().drop_finished(&fingerprint, &finished, unix_time())?;
         }
         Ok(())
     }

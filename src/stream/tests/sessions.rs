@@ -142,6 +142,44 @@ fn ten_thousand_peers() {
     assert_eq!(receiver.peers().collect::<Vec<_>>(), [&ends(0).1.peer]);
 }
 
+/// As for a peer that sends after it was silent for so long that others took its room.
+#[test]
+fn what_was_unloaded_is_restored_as_it_was_written_down_and_in_no_other_way() {
+    let [(old_master, old), (master, slave)] = [1, 2].map(|seed| pair(seed, Suite::Gcm));
+    let mut other = pair(3, Suite::Gcm).1;
+    other.peer = [7; 32];
+    let mut receiver = Receiver::new();
+    let both = || vec![(slave.clone(), Standing::Current), (old.clone(), Standing::Retired)];
+    receiver.update_peer(&slave.peer, both());
+    receiver.update_peer(&other.peer, vec![(other.clone(), Standing::Current)]);
+    let mut sender = sender(&master, 0);
+    let [first, second, third] = ["one", "two", "three"].map(|text| data(&mut sender, text.as_bytes()));
+    assert!(receive(&mut receiver, &first).1.is_ok());
+    let written = receiver.streams(slave.id).unwrap().clone();
+    assert!(receive(&mut receiver, &second).1.is_ok());
+
+    receiver.unload(&slave.peer);
+    assert_eq!(receiver.sessions().collect::<Vec<_>>(), [&other.id]);
+    let open = |receiver: &Receiver| receiver.open(&second, &mut BytesMut::new()).map(|opened| opened.seq);
+    assert_eq!(open(&receiver), Err(Rejected::UnknownSession));
+    receiver.update_peer(&slave.peer, both());
+    assert!(receiver.streams(slave.id).unwrap().is_empty(), "nothing is remembered but on disk");
+    receiver.restore(slave.id, written);
+    assert_eq!(receiver.of_peer(&slave.peer), [slave.id, old.id]);
+    assert_eq!(receive(&mut receiver, &first).1.unwrap_err(), AcceptError::Duplicate { next: 1 });
+    for message in [&second, &third] {
+        assert_eq!(receive(&mut receiver, message).1.unwrap().gap, None);
+    }
+    let late = data(&mut super::sender(&old_master, 0), b"late");
+    assert!(receive(&mut receiver, &late).1.is_ok());
+
+    receiver.update_peer(&slave.peer, vec![(slave.clone(), Standing::Current)]);
+    assert_eq!((receiver.of_peer(&slave.peer), receiver.sessions().count()), (&[slave.id][..], 2));
+    assert_eq!(receive(&mut receiver, &third).1.unwrap_err(), AcceptError::Duplicate { next: 3 });
+    receiver.update_peer(&slave.peer, Vec::new());
+    assert_eq!(receiver.sessions().collect::<Vec<_>>(), [&other.id]);
+}
+
 #[test]
 fn a_stream_leads_only_to_streams_of_its_own_sender() {
     let [mine, newer, mut theirs] = [1, 2, 3].map(|seed| pair(seed, Suite::Gcm));

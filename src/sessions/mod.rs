@@ -4,16 +4,21 @@
 //! tools see that through [`LinkSessions`]: at the price of one stat per second, and of one per loop iteration for
 //! `known_peers`, so that nothing more is sealed for a peer that was forgotten.
 
+mod answers;
+mod on_demand;
+
 use std::time::{Duration, Instant, SystemTime};
 
 use rand::TryRng;
 use rand::rngs::SysRng;
 
+pub(crate) use self::answers::Answer;
+use self::answers::LostSessions;
 use crate::cache::{Cache, EndOfStream, StoredSession, Watch};
 use crate::crypto::key_tree::Salt;
 use crate::crypto::schedule::Digest;
-use crate::handshake::{Peer, session_check};
-use crate::link::{Link, unix_time};
+use crate::handshake::Peer;
+use crate::link::Link;
 use crate::name::{PeerName, list};
 use crate::peers::{AcceptedPeers, LinkPeers};
 use crate::session::{Session, SessionId, Standing};
@@ -39,32 +44,16 @@ pub(crate) struct LinkSessions {
     lost: LostSessions,
 }
 
-/// The sessions under which something was received that is not known any more, as of the last look.
-#[derive(Debug, Default)]
-struct LostSessions {
-    looked: Option<Instant>,
-    ids: Vec<SessionId>,
-}
-
-/// An answer to a peer that asks whether a session is still here (`sts-protocol(7)`, "Still there").
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
-    /// Where the peer listens.
-    pub topic: String,
-    /// What to publish there.
-    pub frame: Vec<u8>,
-}
-
 impl LinkSessions {
-    /// The sessions with these peers. Nothing is read before the first [`LinkSessions::refresh`] or
-    /// [`LinkSessions::refresh_if_due`].
+    /// The sessions with these peers, each read when its peer asks for it. Nothing is read before the first
+    /// [`LinkSessions::refresh`] or [`LinkSessions::refresh_if_due`].
     #[must_use]
     pub(crate) fn new(peers: LinkPeers, cache: Cache) -> Self {
         Self {
             accepted: peers.still_accepted(&AcceptedPeers::default()),
             peers,
             cache,
-            watch: Watch::default(),
+            watch: Watch::on_demand(),
             version: 0,
             pad: None,
             lost: LostSessions::default(),
@@ -79,8 +68,11 @@ impl LinkSessions {
         let cache = link.cache()?;
         let accepted = peers.accepted()?;
         let watch = Watch::new(&cache, now, SystemTime::now())?;
-        let lost = LostSessions::default();
-        Ok(Self { peers, accepted, cache, watch, version: 0, pad: link.pad(), lost })
+        Ok(Self::of(link, peers, accepted, cache, watch))
+    }
+
+    fn of(link: &Link, peers: LinkPeers, accepted: AcceptedPeers, cache: Cache, watch: Watch) -> Self {
+        Self { peers, accepted, cache, watch, version: 0, pad: link.pad(), lost: LostSessions::default() }
     }
 
     /// The sessions with the one peer to send to: the one named `to`, the only one, or the only one with a session.
@@ -98,8 +90,7 @@ impl LinkSessions {
             [one] => Watch::of_peer(&cache, one.key.fingerprint().as_bytes(), now, SystemTime::now())?,
             _ => Watch::new(&cache, now, SystemTime::now())?,
         };
-        let lost = LostSessions::default();
-        let mut sessions = Self { peers, accepted, cache, watch, version: 0, pad: link.pad(), lost };
+        let mut sessions = Self::of(link, peers, accepted, cache, watch);
         let peer = sessions.current()?.peer;
         if sessions.accepted.len() > 1 {
             sessions.watch = Watch::of_peer(&sessions.cache, &peer, now, SystemTime::now())?;
@@ -127,6 +118,7 @@ impl LinkSessions {
     pub(crate) fn refresh(&mut self, now: Instant) -> Result<bool> {
         let mut changed = self.watch.refresh(&self.cache, now, SystemTime::now())?;
         if self.peers.refresh()? {
+            self.look_up_loaded()?;
             self.accepted = self.peers.still_accepted(&self.accepted);
             changed = true;
         }
@@ -176,7 +168,7 @@ impl LinkSessions {
         self.version
     }
 
-    /// All stored sessions, usable or not; those with one peer stand together, newest first.
+    /// All stored sessions that are loaded, usable or not; those with one peer stand together, newest first.
     pub(crate) fn stored(&self) -> impl Iterator<Item = &StoredSession> {
         self.watch.sessions()
     }
@@ -211,22 +203,17 @@ impl LinkSessions {
         })
     }
 
-    /// The usable session of this id.
-    #[must_use]
-    pub(crate) fn usable_session(&self, id: SessionId) -> Option<&Session> {
-        let stored = self.stored().map(|stored| &stored.session).find(|session| session.id == id);
-        stored.filter(|session| self.is_usable(session))
-    }
-
     /// Whether a session is stored, usable or not. No confirm under one that is not can be opened any more.
     #[must_use]
     pub(crate) fn is_stored(&self, id: SessionId) -> bool {
-        self.stored().any(|stored| stored.session.id == id)
+        self.watch.peer_of(id).is_some()
     }
 
     /// The session to send under: the current one with the one peer of this link. If the configuration names several
     /// peers, it is the newest session: a device that moves to another gateway pairs with that one, and needs no other
-    /// change.
+    /// change. Which one that is, only this device's clock tells: nothing that both ends know orders sessions with different
+    /// peers. If the clock was set back between two pairings, the session before stays current until the clock has passed its
+    /// time and the device pairs once more, or until `sts-pair --forget`.
     ///
     /// # Errors
     /// [`Exit::TryAgain`] where there is none; [`Exit::Usage`] where there are sessions with several peers, and none of them says
@@ -278,35 +265,6 @@ impl LinkSessions {
     #[must_use]
     pub(crate) fn listen_topic<'a>(&'a self, session: &'a Session) -> &'a str {
         self.peers.route.listen(&session.topics)
-    }
-
-    /// The answer to a payload that asks about a session, under one of those that this tool `can_use`; `None` for any
-    /// other payload, and while sts-pair answers.
-    ///
-    /// # Errors
-    /// As [`Cache::answer`].
-    pub(crate) fn answer(&self, payload: &[u8], can_use: impl Fn(&Session) -> bool) -> Result<Option<Answer>> {
-        let queried = session_check::query_session(payload).and_then(|id| self.usable_session(id));
-        let Some(session) = queried else { return Ok(None) };
-        let can_use = |session: &Session| self.is_usable(session) && can_use(session);
-        let frame = self.cache.answer(payload, &self.watch, can_use, unix_time())?;
-        Ok(frame.map(|frame| Answer { topic: self.publish_topic(session).to_owned(), frame }))
-    }
-
-    /// As [`LinkSessions::answer`], for a tool that receives nothing itself. A session of which the receive state is
-    /// lost is lost: a sender that hears that it is here would wait for confirms that never come.
-    ///
-    /// # Errors
-    /// As [`Cache::answer`].
-    pub(crate) fn answer_for_receiver(&mut self, payload: &[u8], now: Instant) -> Result<Option<Answer>> {
-        if session_check::query_session(payload).and_then(|id| self.usable_session(id)).is_none() {
-            return Ok(None);
-        }
-        // Whoever repeats a recorded query must not have the state read each time.
-        if self.lost.looked.is_none_or(|looked| now >= looked + SESSION_CHECK_INTERVAL) {
-            self.lost = LostSessions { looked: Some(now), ids: self.cache.lost_sessions(self.stored()) };
-        }
-        self.answer(payload, |session| !self.lost.ids.contains(&session.id))
     }
 
     /// What is sealed is padded to a multiple of this many bytes.

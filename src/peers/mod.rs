@@ -1,9 +1,12 @@
 //! Whom a link accepts: this device, its known peers, and those of them that the configuration allows.
 
-use std::collections::HashMap;
-use std::ops::Deref;
+mod accepted;
+
+use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
+pub(crate) use self::accepted::AcceptedPeers;
+use crate::cache::{PeerKey, peer_key};
 use crate::config::Sealed;
 use crate::crypto::schedule::Digest;
 use crate::handshake::{Code, Enrolment, Peer};
@@ -39,51 +42,10 @@ pub struct LinkPeers {
 pub(crate) enum Reach<'a> {
     /// All that the link accepts.
     All,
+    /// All that the link accepts, each known when it sends something. A link with wildcards may have a hundred thousand of them.
+    Senders,
     /// The one of this name, or else the only one.
     One(Option<&'a PeerName>),
-}
-
-/// Whom a link accepts, in the order of the configuration or of `known_peers`.
-#[derive(Clone, Debug, Default)]
-pub struct AcceptedPeers {
-    all: Vec<Peer>,
-    by_fingerprint: HashMap<Digest, usize>,
-}
-
-impl AcceptedPeers {
-    /// The peer with the key of this fingerprint.
-    #[must_use]
-    pub fn get(&self, fingerprint: &Digest) -> Option<&Peer> {
-        self.by_fingerprint.get(fingerprint).map(|index| &self.all[*index])
-    }
-}
-
-impl Deref for AcceptedPeers {
-    type Target = [Peer];
-
-    fn deref(&self) -> &[Peer] {
-        &self.all
-    }
-}
-
-impl FromIterator<Peer> for AcceptedPeers {
-    fn from_iter<I: IntoIterator<Item = Peer>>(peers: I) -> Self {
-        let mut accepted = Self::default();
-        accepted.extend(peers);
-        accepted
-    }
-}
-
-impl Extend<Peer> for AcceptedPeers {
-    fn extend<I: IntoIterator<Item = Peer>>(&mut self, peers: I) {
-        for peer in peers {
-            let fingerprint = *peer.key.fingerprint().as_bytes();
-            if self.get(&fingerprint).is_none() {
-                self.by_fingerprint.insert(fingerprint, self.all.len());
-                self.all.push(peer);
-            }
-        }
-    }
 }
 
 impl LinkPeers {
@@ -100,15 +62,33 @@ impl LinkPeers {
         reach: Reach<'_>,
     ) -> Result<Self> {
         let public = Identity::load_public(store.dir())?.ok_or_else(no_peer_trusted)?;
+        Self::of_device(link, public, store, sealed, route, reach)
+    }
+
+    /// As [`LinkPeers::load`], of a device with this identity key.
+    ///
+    /// # Errors
+    /// As [`KnownPeers::load`].
+    pub(crate) fn of_device(
+        link: LinkName,
+        public: PublicKey,
+        store: PeersStore,
+        sealed: &Sealed,
+        route: Route,
+        reach: Reach<'_>,
+    ) -> Result<Self> {
         let Sealed { role, suite, ref peers, .. } = *sealed;
-        let selection = match reach {
-            Reach::All => None,
-            Reach::One(to) => Some(Selection {
-                names: peers.iter().chain(to).cloned().collect(),
-                link: (!route.is_wildcard()).then(|| link.clone()),
-            }),
-        };
-        let known = KnownPeers::load_selected(store, selection)?;
+        let known = match reach {
+            Reach::One(to) => KnownPeers::load_selected(
+                store,
+                Selection {
+                    names: peers.iter().chain(to).cloned().collect(),
+                    link: (!route.is_wildcard()).then(|| link.clone()),
+                },
+            ),
+            Reach::Senders if route.is_wildcard() && peers.is_empty() => KnownPeers::load_as_asked(store),
+            Reach::All | Reach::Senders => KnownPeers::load(store),
+        }?;
         Ok(Self { link, public, known, checked: None, role, suite, route, wanted: peers.clone() })
     }
 
@@ -147,6 +127,30 @@ impl LinkPeers {
             return Err(bound_elsewhere(&self.link, self.pinned()));
         }
         Ok(self.pinned().filter(|(_, binding)| self.preference(binding) == best).map(|(peer, _)| peer).collect())
+    }
+
+    /// As [`LinkPeers::accepted`]; but where each peer is known when it sends something, none is missed yet.
+    ///
+    /// # Errors
+    /// As [`LinkPeers::accepted`].
+    pub(crate) fn accepted_at_start(&self) -> Result<AcceptedPeers> {
+        if self.known.are_more() { Ok(AcceptedPeers::default()) } else { self.accepted() }
+    }
+
+    /// Looks for a peer that may not be known yet; returns it if it is accepted and was not known.
+    ///
+    /// # Errors
+    /// As [`KnownPeers::look_up`].
+    pub(crate) fn look_up(&mut self, fingerprint: &Digest) -> Result<Option<Peer>> {
+        let (own, link) = (&self.public, &self.link);
+        let found = self.known.look_up(fingerprint)?.filter(|line| line.key != *own && line.binding.allows(link));
+        Ok(found.map(|line| Peer { name: line.name.clone(), key: line.key.clone() }))
+    }
+
+    /// Forgets those of the peers that were looked up; true if there were any.
+    pub(crate) fn forget(&mut self, peers: &[PeerKey]) -> bool {
+        let peers: HashSet<_> = peers.iter().collect();
+        self.known.forget(|fingerprint| peers.contains(&peer_key(fingerprint)))
     }
 
     /// How much a key is meant for this link; `None` if it is for others only.
@@ -249,7 +253,7 @@ impl LinkPeers {
         if !kept.is_empty() && self.is_open(&accepted) {
             return kept;
         }
-        accepted.extend(kept.all);
+        accepted.extend(kept);
         accepted
     }
 

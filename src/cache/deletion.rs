@@ -1,0 +1,82 @@
+//! Sessions that go: finished, ended by their peer, or forgotten with it.
+
+use std::path::Path;
+
+use super::file_names::peer_of;
+use super::peer_sessions::MIN_RETIRED_SECS;
+use super::{Cache, StoredSession};
+use crate::Result;
+use crate::crypto::schedule::Digest;
+use crate::files::{self, Dir, Guard};
+use crate::name::LinkName;
+use crate::session::{SessionId, Standing};
+
+impl Cache {
+    /// Deletes retired sessions of which nothing is to come ([`crate::stream::Receiver::finished`]), except those that
+    /// retired less than [`MIN_RETIRED_SECS`] ago; returns how many.
+    ///
+    /// # Errors
+    /// As [`Cache::store_pending`].
+    pub(crate) fn drop_finished(&self, peer: &Digest, ids: &[SessionId], now: u64) -> Result<usize> {
+        self.drop_if(peer, |stored| {
+            let retired =
+                stored.standing == Standing::Retired && now.saturating_sub(stored.retired) >= MIN_RETIRED_SECS;
+            retired && ids.contains(&stored.session.id)
+        })
+    }
+
+    /// Deletes sessions with a peer whatever their standing, as a KILL of the peer asks; returns how many.
+    ///
+    /// # Errors
+    /// As [`Cache::store_pending`].
+    pub(crate) fn delete(&self, peer: &Digest, ids: &[SessionId]) -> Result<usize> {
+        self.drop_if(peer, |stored| ids.contains(&stored.session.id))
+    }
+
+    /// Deletes all sessions with a peer, readable or not; false where there were none.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] where the directory cannot be written.
+    pub(crate) fn delete_all(&self, peer: &Digest) -> Result<bool> {
+        let lock = self.lock()?;
+        let name = self.name(peer);
+        let Ok(mut of_peer) = self.read(&name) else { return files::remove(&self.dir, &name) };
+        let had_any = !of_peer.sessions.is_empty();
+        // A sender that still waits for a confirm may ask for them under a new one: they are not lost.
+        of_peer.change(Vec::clear);
+        if had_any {
+            self.write(&lock, &name, &of_peer)?;
+        }
+        Ok(had_any)
+    }
+
+    fn drop_if(&self, peer: &Digest, goes: impl Fn(&StoredSession) -> bool) -> Result<usize> {
+        self.change(peer, |sessions| {
+            let before = sessions.len();
+            sessions.retain(|stored| !goes(stored));
+            let dropped = before - sessions.len();
+            Ok((dropped, dropped > 0))
+        })
+    }
+}
+
+/// Deletes the sessions with a peer on every link, as `--forget` does; returns the links that had any.
+///
+/// # Errors
+/// As [`Cache::delete_all`].
+pub(crate) fn forget(path: &Path, peer: &Digest) -> Result<Vec<LinkName>> {
+    let mut links = Vec::new();
+    let Some(dir) = Dir::open(path, Guard::Private)? else { return Ok(links) };
+    let mut of_peer = Vec::new();
+    dir.each_name(|name| {
+        of_peer.extend(peer_of(name).filter(|(_, half)| peer.starts_with(half)).map(|(link, _)| link.to_owned()));
+    })?;
+    for link in of_peer {
+        let Ok(link) = link.parse() else { continue };
+        if Cache::open(path, &link, link.as_str())?.delete_all(peer)? {
+            links.push(link);
+        }
+    }
+    links.sort_unstable();
+    Ok(links)
+}

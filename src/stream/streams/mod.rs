@@ -172,13 +172,14 @@ impl Streams {
                 self.insert_ended(number, number)
             }
             StreamState::Superseded => {
-                self.insert_left(LeftStream { number, salt, sequence, next });
                 self.closed.remove(number);
-                self.insert_ended(number, number)
+                let given_up = self.insert_ended(number, number);
+                self.insert_left(LeftStream { number, salt, sequence, next });
+                given_up
             }
             StreamState::Closed => {
-                self.insert_left(LeftStream { number, salt, sequence, next });
                 self.insert_closed(number, number);
+                self.insert_left(LeftStream { number, salt, sequence, next });
                 None
             }
         }
@@ -203,12 +204,15 @@ impl Streams {
         open.chain(over).chain(self.left.iter().map(|left| (left.number, left.sequence, false)))
     }
 
-    /// Restores one of [`Streams::left`]; at most 16 are remembered.
+    /// Restores one of [`Streams::left`], once its number is restored; at most 16 are remembered of those of which
+    /// something may be missing that was not reported, and of the others.
     pub(crate) fn insert_left(&mut self, stream: LeftStream) {
         self.left.retain(|left| left.number != stream.number);
         self.left.push_back(stream);
-        if self.left.len() > MAX_RECENT_STREAMS {
-            self.left.pop_front();
+        let is_cut = self.is_cut(stream.number);
+        let alike: Vec<_> = self.left().filter(|left| self.is_cut(left.number) == is_cut).collect();
+        for over in &alike[..alike.len().saturating_sub(MAX_RECENT_STREAMS)] {
+            self.left.retain(|left| left.number != over.number);
         }
     }
 

@@ -99,7 +99,7 @@ fn left(number: u32, next: u32) -> LeftStream {
 }
 
 #[test]
-fn sixteen_sequences_are_remembered_of_streams_that_were_closed() {
+fn sixteen_sequences_are_remembered_of_streams_that_were_closed_and_of_those_that_others_continue() {
     let mut streams = Streams::default();
     let numbers = |streams: &Streams| streams.left().map(|left| left.number).collect::<Vec<_>>();
     for number in 0..16 {
@@ -110,8 +110,14 @@ fn sixteen_sequences_are_remembered_of_streams_that_were_closed() {
     assert_eq!(numbers(&streams), (1..16).chain([0]).collect::<Vec<_>>(), "each once, the latest last");
     assert_eq!(streams.left().last(), Some(left(0, 7)));
     streams.apply(&progress(16, 1, StreamState::Superseded));
-    assert_eq!(numbers(&streams), (2..16).chain([0, 16]).collect::<Vec<_>>());
-    assert_eq!(streams.left().count(), 16, "all of them are written down");
+    assert_eq!(numbers(&streams), (1..16).chain([0, 16]).collect::<Vec<_>>(), "what may be reported is not pushed out");
+    streams.apply(&progress(17, 1, StreamState::Closed));
+    assert_eq!(numbers(&streams), (2..16).chain([0, 16, 17]).collect::<Vec<_>>());
+    for number in 18..40 {
+        streams.apply(&progress(number, 1, StreamState::Superseded));
+    }
+    assert_eq!(numbers(&streams), (2..16).chain([0, 17]).chain(24..40).collect::<Vec<_>>());
+    assert_eq!(streams.left().count(), 32, "all of them are written down");
 }
 
 /// What came of an open stream is counted and reported with it: only of the others is nothing known.

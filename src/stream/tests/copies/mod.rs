@@ -38,6 +38,8 @@ enum Event {
     Rotate,
     /// A process is killed.
     Kill,
+    /// Another process of a device takes its turn; the one before stays where it is.
+    Switch,
     /// The network hands over the next message, or one that overtakes it, or one again.
     Deliver,
     /// The network loses a message, or all that it has of a device.
@@ -85,6 +87,8 @@ struct CopiedDevice {
     listed: Vec<Listed>,
     spool: Option<SpooledRecords>,
     process: Option<Process>,
+    /// The spool and the process of those that wait for their turn.
+    waiting: (Option<SpooledRecords>, Option<Process>),
     is_thief: bool,
 }
 
@@ -159,7 +163,7 @@ fn worlds(deck: &[Event], spooled: bool, check: impl Fn(u64, &World)) {
     }
 }
 
-use Event::{Deliver, Finish, Flood, Kill, Lose, Restart, Rotate, Send, Steal, Wait};
+use Event::{Deliver, Finish, Flood, Kill, Lose, Restart, Rotate, Send, Steal, Switch, Wait};
 
 const USUAL: [Event; 12] = [Send, Send, Send, Send, Finish, Rotate, Deliver, Deliver, Deliver, Lose, Wait, Restart];
 
@@ -196,6 +200,18 @@ fn what_one_device_sends_is_written_once_or_reported_lost_exactly() {
 fn what_a_killed_process_sent_is_written_once_or_reported_lost_but_for_its_end() {
     for spooled in [false, true] {
         worlds(&with(&[Kill]), spooled, |seed, world| assert_exact(seed, world, world.doubtful.len()));
+    }
+}
+
+/// Whoever withholds the first message of one process, and closes the stream of another one by that.
+#[test]
+fn what_two_processes_of_a_device_send_is_written_once_or_reported_lost() {
+    let rotations = [Switch, Switch, Switch, Rotate, Lose];
+    for spooled in [false, true] {
+        worlds(&with(&rotations), spooled, |seed, world| assert_exact(seed, world, 0));
+        worlds(&with(&[&rotations[..], &[Kill]].concat()), spooled, |seed, world| {
+            assert_exact(seed, world, world.doubtful.len());
+        });
     }
 }
 

@@ -3,6 +3,12 @@
 use super::*;
 
 impl CopiedDevice {
+    fn switch(&mut self) {
+        let (spool, process) = &mut self.waiting;
+        std::mem::swap(&mut self.spool, spool);
+        std::mem::swap(&mut self.process, process);
+    }
+
     /// What the preamble of a stream that begins tells of the earlier ones.
     fn tell(&mut self) -> Vec<EndedStream> {
         let count = self.listed.len();
@@ -25,7 +31,9 @@ impl World {
     pub(super) fn new(seed: u64, spooled: bool) -> Self {
         let (master, slave) = pair(1, Suite::Gcm);
         let spool = spooled.then(SpooledRecords::default);
-        let device = CopiedDevice { session: master, listed: Vec::new(), spool, process: None, is_thief: false };
+        let waiting = (spool.clone(), None);
+        let device =
+            CopiedDevice { session: master, listed: Vec::new(), spool, process: None, waiting, is_thief: false };
         Self {
             rng: StdRng::seed_from_u64(seed),
             inbox: Inbox::new(&slave),
@@ -47,6 +55,7 @@ impl World {
             Event::Finish => self.finish(at),
             Event::Rotate => self.rotate(at),
             Event::Kill => self.kill(at),
+            Event::Switch => self.devices[at].switch(),
             Event::Deliver => self.deliver(),
             Event::Lose => self.lose(at),
             Event::Wait => {
@@ -223,7 +232,7 @@ impl World {
             let sender = process.sender.snapshot();
             Process { sender, next_record: process.next_record, copied_from: Some(copied_from) }
         });
-        self.devices.push(CopiedDevice { session, listed, spool, process, is_thief });
+        self.devices.push(CopiedDevice { session, listed, spool, process, waiting: (None, None), is_thief });
     }
 
     /// A thief who has all that was ever sent opens nothing of what is over with the receiver's keys, and nothing at
@@ -266,8 +275,9 @@ impl World {
 
     /// All that is on its way arrives, and each device that is left tells how its streams ended.
     pub(super) fn settle(&mut self) {
-        for at in 0..self.devices.len() {
+        for at in (0..self.devices.len()).flat_map(|at| [at, at]) {
             self.finish(at);
+            self.devices[at].switch();
         }
         self.arrive(false);
         for _ in 0..LAST_DISTANCE {
@@ -275,6 +285,8 @@ impl World {
                 self.send(at);
                 self.devices[at].spool.iter_mut().for_each(|spool| spool.acknowledged = spool.records.len());
                 self.finish(at);
+                // The other spool has records to send, too.
+                self.devices[at].switch();
             }
             self.arrive(true);
         }

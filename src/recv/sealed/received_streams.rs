@@ -320,7 +320,8 @@ impl<'a> ReceivedStreams<'a> {
 
     fn follow_sessions(&mut self, has_changed: bool) -> Result<()> {
         self.sessions.share_keys();
-        if has_changed { self.adopt_sessions() } else { Ok(()) }
+        let is_to_follow = self.sessions.take_unfollowed() || has_changed;
+        if is_to_follow { self.adopt_sessions() } else { Ok(()) }
     }
 
     fn adopt_sessions(&mut self) -> Result<()> {

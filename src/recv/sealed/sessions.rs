@@ -33,13 +33,15 @@ pub(super) struct UsableSessions {
     /// Per session, the number of the first stream whose beginning this run could see: what is missing below it was for
     /// an earlier run to report.
     visible_from: HashMap<SessionId, u32>,
+    /// Loading found a change that [`UsableSessions::follow`] was not called for.
+    has_unfollowed: bool,
 }
 
 impl UsableSessions {
     /// Nothing is usable before it is loaded.
     pub(super) fn new(link: LinkSessions) -> Self {
         let (loaded, lost, visible_from) = (LoadedPeers::default(), HashSet::new(), HashMap::new());
-        Self { link, receiver: Receiver::new(), loaded, lost, visible_from }
+        Self { link, receiver: Receiver::new(), loaded, lost, visible_from, has_unfollowed: false }
     }
 
     /// These have lost what was received under them.
@@ -53,6 +55,8 @@ impl UsableSessions {
     /// As [`LinkSessions::load`].
     pub(super) fn load(&mut self, peer: PeerKey, log: &mut ReceiveLog) -> Result<bool> {
         self.link.load(peer)?;
+        // Its file may be newer than the list, and the next look finds nothing new in it.
+        self.has_unfollowed |= self.note_changes(log);
         for stored in self.link.loaded_of(peer) {
             log.journal.look_at_keys(&stored.session);
         }
@@ -80,10 +84,12 @@ impl UsableSessions {
         self.loaded.insert(peer, fingerprint);
     }
 
-    /// Takes over what changed since the last call: of each file that did, and of all peers, as others may be accepted now.
-    /// `log` takes note of it.
-    pub(super) fn follow(&mut self, log: &mut ReceiveLog) {
-        for FileChange { peer, before } in self.link.take_changes() {
+    /// `log` takes note of the sessions that came or went since the last call, in each file that changed; true if any did. No
+    /// session is given to the receiver before.
+    fn note_changes(&mut self, log: &mut ReceiveLog) -> bool {
+        let changes = self.link.take_changes();
+        let has_changed = !changes.is_empty();
+        for FileChange { peer, before } in changes {
             let now = self.link.listed_of(peer);
             let gone = before.into_iter().filter(|id| now.iter().all(|listed| listed.id != *id));
             let gone: Vec<SessionId> = gone.collect();
@@ -94,11 +100,23 @@ impl UsableSessions {
                 self.visible_from.remove(id);
             }
         }
+        has_changed
+    }
+
+    /// Takes over what changed since the last call: of each file that did, and of all peers, as others may be accepted now.
+    /// `log` takes note of it.
+    pub(super) fn follow(&mut self, log: &mut ReceiveLog) {
+        self.note_changes(log);
         for (peer, _) in self.loaded.all() {
             self.adopt(peer, log.state());
         }
         // Of sessions that are deleted nothing can come.
         self.receiver.forget_removed(|id| self.link.is_stored(id));
+    }
+
+    /// Whether loading found a change since the last call that is still to be followed.
+    pub(super) fn take_unfollowed(&mut self) -> bool {
+        std::mem::take(&mut self.has_unfollowed)
     }
 
     /// Loads the sessions of which a payload may be one; true if any was not loaded.

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use super::receive_log::ReceiveLog;
 use super::sessions::UsableSessions;
 use super::*;
-use crate::cache::{Cache, PeerKey, peer_key};
+use crate::cache::{Cache, PeerKey, Watch, peer_key};
 use crate::config::Sealed;
 use crate::files::{Dir, Guard};
 use crate::identity::{Identity, PeersStore, PublicKey};
@@ -94,6 +94,13 @@ impl Gateway {
             return self.sessions.receiver.open(message, &mut BytesMut::new());
         }
         opened
+    }
+
+    /// Loads a device, and receives nothing.
+    fn take_forged(&mut self, session: &Session) {
+        let mut forged = message(&mut sender(session, 0)).to_vec();
+        *forged.last_mut().unwrap() ^= 1;
+        assert_eq!(self.open(&forged), Err(Rejected::NotAuthentic));
     }
 
     /// Accepts a message.
@@ -183,6 +190,38 @@ fn a_rotation_while_a_peer_is_unloaded_is_seen_when_it_sends_under_either_sessio
     assert_eq!(gateway.receive(&first), Ok(()));
     assert_eq!(gateway.receive(&message(&mut old)), Ok(()));
     assert_eq!(gateway.loaded().len(), 2);
+}
+
+/// What anybody sends may load it before the next look, which then finds nothing new.
+#[test]
+fn a_session_that_is_seen_first_when_its_peer_is_loaded_is_followed_as_any_other() {
+    let mut gateway = Gateway::new();
+    let old = gateway.agree(0, 1);
+    gateway.look();
+    let new = gateway.agree(0, 2);
+    gateway.take_forged(&old);
+    assert!(!gateway.sessions.link.refresh(Instant::now()).unwrap());
+    let mut sender = sender(&new, 0);
+    let end = sender.end(sender.buffer(0), &mut StdRng::seed_from_u64(1)).unwrap();
+    assert_eq!(gateway.receive(&end), Ok(()));
+    gateway.log.erase_keys(gateway.sessions.link.cache()).unwrap();
+    let watch = Watch::new(gateway.cache(), Instant::now(), SystemTime::now()).unwrap();
+    let stored = watch.sessions().find(|stored| stored.session.id == new.id).unwrap();
+    assert!(stored.received, "its file says that there is receive state");
+    assert_eq!(stored.session.receive.tree.lowest(), Some(1), "the keys of what is over are deleted");
+    assert!(gateway.sessions.take_unfollowed() && !gateway.sessions.take_unfollowed(), "the old one is retired now");
+}
+
+#[test]
+fn a_session_without_its_receive_state_is_known_as_lost_if_it_is_seen_first_when_its_peer_is_loaded() {
+    let mut gateway = Gateway::new();
+    let old = gateway.agree(0, 1);
+    gateway.look();
+    let new = gateway.agree(0, 2);
+    gateway.cache().set_received(&gateway.sessions.link.listed()[0].peer, &[new.id]).unwrap();
+    gateway.take_forged(&old);
+    assert_eq!(gateway.open(&message(&mut sender(&new, 0))), Err(Rejected::UnknownSession));
+    assert_eq!(gateway.loaded(), [old.id]);
 }
 
 #[test]

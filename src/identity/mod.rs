@@ -29,6 +29,7 @@ mod binding;
 pub(crate) mod fuzz;
 mod key;
 mod known_peers;
+mod lookalike;
 #[cfg(test)]
 mod vectors;
 

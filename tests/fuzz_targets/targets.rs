@@ -10,6 +10,7 @@ use sts::fuzz::{TARGETS, Target};
 static TARGET: OnceLock<Target> = OnceLock::new();
 
 /// The target that was asked for. Without one that exists, this process ends and names those that do.
+#[expect(clippy::print_stdout, reason = "the names are what tests/fuzz asks for")]
 fn target() -> Target {
     let name = std::env::var("STS_FUZZ_TARGET").unwrap_or_default();
     let Some((_, run)) = TARGETS.iter().find(|(known, _)| *known == name) else {

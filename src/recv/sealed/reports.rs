@@ -56,7 +56,7 @@ impl LikelyCause {
     fn hint(&self) -> Option<String> {
         match self {
             Self::SharedSubscription(filter) => Some(format!(
-                "`subtop` is shared ({filter}): another client of the group may have received it, and must not be in it"
+                "`subtop` is shared ({filter}): another client of the group may have received it; use a group of this device alone"
             )),
             Self::NoClientId => Some(
                 "if sts-recv was not running when it was sent, set a `clientid`: the broker then keeps it for the next run"
@@ -188,9 +188,8 @@ impl<'a> Reports<'a> {
     pub(super) fn number_over(&mut self, peer: &str, stream: u32, now: Instant) {
         if self.copies.unverified.happened(now).is_some() {
             self.report.warning(format_args!(
-                "unverified: {peer}, stream {stream}: a message of this number was dropped, which was over long ago: the \
-                 message was sent before and is repeated, or {peer} has an old runtime directory, restored from a backup, \
-                 and must pair again"
+                "unverified: {peer}: dropped a message of stream {stream}, which was over long ago: either it is a repeated \
+                 message, or {peer} sends with an old runtime directory, restored from a backup, and must pair again"
             ));
         }
     }

@@ -188,8 +188,9 @@ impl<'a> Reports<'a> {
     pub(super) fn number_over(&mut self, peer: &str, stream: u32, now: Instant) {
         if self.copies.unverified.happened(now).is_some() {
             self.report.warning(format_args!(
-                "unverified: {peer}: dropped a message of stream {stream}, which was over long ago: either it is a repeated \
-                 message, or {peer} sends with an old runtime directory, restored from a backup, and must pair again"
+                "unverified: {peer}, stream {stream}: dropped a message, because the stream was over long ago: either the \
+                 message is repeated, or {peer} sends with an old runtime directory, restored from a backup, and must \
+                 pair again"
             ));
         }
     }

@@ -1,13 +1,13 @@
 //! Claim: a run that waited in vain says for what, even with `-q`: what listens at the broker's port, if anything; whether
 //! the broker or the receiver was silent; or that permissions may be missing. Each error says what to check.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 
 use crate::broker::{Broker, Options};
 use crate::device::{LINK, M2S, Pair, S2M};
 use crate::process::{Ended, Process};
-use crate::server::{CONNACK, PINGRESP, Server, read_once};
+use crate::server::{CONNACK, PINGRESP, Server, read_once, read_packet};
 
 /// Runs each tool with `-q` against what listens on this port, until its timeout.
 fn each_tool(port: u16, timeout: &str) -> [Ended; 3] {
@@ -69,19 +69,6 @@ fn what_a_broker_closes_the_connection_at_is_named() {
     let said = [&format!("3 times in a row when {S2M:?} was subscribed"), "check `subtop`", "a connection that lasts"];
     let ended = ended.failed(&[69], &said);
     assert!(ended.stderr.matches("connected again").count() < 3, "{}", ended.stderr);
-}
-
-/// Reads a packet; its first byte, or `None` at the end of the connection.
-fn read_packet(stream: &mut TcpStream) -> Option<u8> {
-    let (mut first, mut byte, mut len, mut shift) = ([0], [0x80], 0, 0);
-    stream.read_exact(&mut first).ok()?;
-    while byte[0] & 0x80 != 0 {
-        stream.read_exact(&mut byte).ok()?;
-        len |= usize::from(byte[0] & 0x7f) << shift;
-        shift += 7;
-    }
-    stream.read_exact(&mut vec![0; len]).ok()?;
-    Some(first[0])
 }
 
 /// As the broker of AWS does, which ends the connection where others refuse.

@@ -72,6 +72,19 @@ pub(crate) fn read_once(stream: &mut TcpStream) {
     let _ = stream.read(&mut [0; 1 << 12]);
 }
 
+/// Reads a packet; its first byte, or `None` at the end of the connection.
+pub(crate) fn read_packet(stream: &mut TcpStream) -> Option<u8> {
+    let (mut first, mut byte, mut len, mut shift) = ([0], [0x80], 0, 0);
+    stream.read_exact(&mut first).ok()?;
+    while byte[0] & 0x80 != 0 {
+        stream.read_exact(&mut byte).ok()?;
+        len |= usize::from(byte[0] & 0x7f) << shift;
+        shift += 7;
+    }
+    stream.read_exact(&mut vec![0; len]).ok()?;
+    Some(first[0])
+}
+
 /// Resets the connection, as a failing link does.
 pub(crate) fn reset(stream: TcpStream) {
     set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();

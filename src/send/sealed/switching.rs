@@ -252,10 +252,16 @@ impl SealedStream {
     ) -> Result<()> {
         let (old, announced, first) = match self.state.take() {
             SealingState::Open(old) | SealingState::Draining(old) => (old, None, first),
-            // Its number is taken, so it is used, or the receiver would miss a stream. The continued has no position.
+            // The receiver puts the announced stream behind the old one, and would take what it carries elsewhere for
+            // something else. The continued has no position.
             SealingState::Switching { old, next } => {
                 let continued = old.sender.next_seq() - 1;
-                (old, Some(next), first.min(continued))
+                if first < continued {
+                    self.ended.counted(&next.sender, 0);
+                    (old, None, first)
+                } else {
+                    (old, Some(next), continued)
+                }
             }
             unchanged @ (SealingState::Idle
             | SealingState::Reserved(_)
@@ -286,7 +292,6 @@ impl SealedStream {
         let Some(mut next) = announced else {
             return self.new_stream(self.sessions.current()?.clone(), Some(continues));
         };
-        next.sender.continue_sequence(continues);
         next.sender.limit_messages(self.max_message);
         Ok(next)
     }

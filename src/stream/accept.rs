@@ -7,7 +7,7 @@ use super::id::{FIRST_SIDE_STREAM, StreamId};
 use super::keys::tag_end;
 use super::opened::Opened;
 use super::others::{Closing, OtherStreams};
-use super::progress::{Gap, Progress, StreamState};
+use super::progress::{Announced, Gap, Progress, Sequence, StreamState};
 use super::receiver::{Receiver, SessionEntry};
 use super::sequence::Beginning;
 use super::streams::{AcceptError, HeaderClaim, Wanted};
@@ -75,7 +75,14 @@ impl SessionEntry {
     fn accept(&mut self, opened: &Opened, progress: &Progress) -> (Option<Progress>, Vec<(u32, u32)>) {
         let number = opened.stream.number;
         let (closed, given_up) = self.take(progress);
-        self.announced.remove(&number);
+        if let Some(Announced::Placed(Sequence { position, .. })) = self.announced.remove(&number)
+            && opened.seq > 0
+            && opened.continues
+        {
+            let streams = &self.streams;
+            self.assumed.retain(|number, _| streams.salt(*number).is_some());
+            self.assumed.insert(number, position);
+        }
         self.keys.remember(number, opened.seq, opened.tag);
         if opened.is_kept() {
             self.streams.keep(number);

@@ -43,7 +43,8 @@ impl Receiver {
     }
 
     /// Puts streams whose first message was given up into the sequences that this message says they continued: what is
-    /// reported of them as lost is not missing again, and what is before them is lost. Where two devices use a session,
+    /// reported of them as lost is not missing again, and what is before them is lost. That is so, too, of those that began
+    /// where they were not announced: otherwise new messages of a later stream would be taken for repeated ones. Where two devices use a session,
     /// each has sequences of its own.
     pub(super) fn move_told(&mut self, opened: &Opened) -> Vec<ToldStream> {
         for copy in self.copies(opened) {
@@ -58,7 +59,12 @@ impl Receiver {
     fn move_one(&mut self, ended: &EndedStream, opened: &Opened) -> Option<ToldStream> {
         let continues = ended.continues?;
         let entry = self.sessions.get(&ended.stream.session).filter(|entry| !entry.is_copied)?;
-        let known = entry.streams.known_alone(ended.stream, ended.salt)?;
+        let known = entry.streams.known(ended.stream, ended.salt)?;
+        let assumed = entry.assumed.get(&ended.stream.number).copied();
+        let is_told_apart = assumed.map_or(known.sequence.origin.stream == ended.stream, |at| at != continues.position);
+        if !is_told_apart {
+            return None;
+        }
         let origin = continues.origin.stream;
         let is_named = |stream| self.is_of_same_peer(stream, opened);
         if origin == ended.stream || !is_named(origin) || !is_named(ended.stream) {
@@ -68,14 +74,21 @@ impl Receiver {
         if !self.is_older(ended.stream, opened.stream) {
             return None;
         }
-        if self.is_carried_on(continues.origin, ended.stream) {
-            return None;
-        }
-        let Beginning { others, sequence, .. } = self.go_on(&continues, ended.stream);
-        let position = continues.position.saturating_add(known.sequence.position).max(sequence.position);
+        let (others, sequence) = if self.is_carried_on(continues.origin, ended.stream) {
+            // The newer stream is told, too: what that one carried is counted from where this one ended.
+            assumed?;
+            (OtherStreams::default(), Sequence { origin: continues.origin, position: 0 })
+        } else {
+            let Beginning { others, sequence, .. } = self.go_on(&continues, ended.stream);
+            (others, sequence)
+        };
+        let carried = known.sequence.position.saturating_sub(assumed.unwrap_or(0));
+        let position = continues.position.saturating_add(carried).max(sequence.position);
         let progress = Progress { sequence: Sequence { position, ..sequence }, ..known };
         others.superseded.iter().for_each(|over| self.apply_over(over));
-        self.entry_mut(ended.stream.session)?.streams.apply(&progress);
+        let entry = self.entry_mut(ended.stream.session)?;
+        entry.assumed.remove(&ended.stream.number);
+        entry.streams.apply(&progress);
         Some(ToldStream { progress, others, gap: None })
     }
 

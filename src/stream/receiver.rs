@@ -21,6 +21,9 @@ pub(super) struct SessionEntry {
     pub(super) confirms: Streams,
     /// The streams that have not begun and that others named as the next ones, by number; never stored.
     pub(super) announced: BTreeMap<u32, Announced>,
+    /// The streams that were put where another one announced them, by number: the position at which each began. A later
+    /// stream may tell another one; never stored.
+    pub(super) assumed: BTreeMap<u32, u64>,
     /// Two devices of the peer use it: what one of them tells need not be true of what the other sent.
     pub(super) is_copied: bool,
 }
@@ -43,8 +46,8 @@ impl fmt::Debug for Receiver {
         let mut ids: Vec<_> = self.sessions.keys().collect();
         ids.sort_unstable();
         let entry = |id| {
-            let SessionEntry { standing, streams, announced, is_copied, .. } = &*self.sessions[id];
-            (id, standing, streams, announced, is_copied)
+            let SessionEntry { standing, streams, announced, assumed, is_copied, .. } = &*self.sessions[id];
+            (id, standing, streams, announced, assumed, is_copied)
         };
         f.debug_list().entries(ids.into_iter().map(entry)).finish()
     }
@@ -72,8 +75,8 @@ impl Receiver {
         let streams = self.gone.remove(&id).unwrap_or_default();
         let keys = StreamKeys::new(&mut session, &streams);
         let confirms = Streams::default();
-        let announced = BTreeMap::new();
-        let entry = SessionEntry { session, standing, keys, streams, confirms, announced, is_copied: false };
+        let (announced, assumed) = (BTreeMap::new(), BTreeMap::new());
+        let entry = SessionEntry { session, standing, keys, streams, confirms, announced, assumed, is_copied: false };
         self.sessions.insert(id, Box::new(entry));
     }
 

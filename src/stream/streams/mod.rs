@@ -249,8 +249,8 @@ impl Streams {
         self.left.iter().find(|left| left.number == stream).map(|left| left.salt)
     }
 
-    /// The progress of a stream that is known, open or not, if it is in a sequence of its own.
-    pub(super) fn known_alone(&self, stream: StreamId, salt: Salt) -> Option<Progress> {
+    /// The progress of a stream that is known, open or not.
+    pub(super) fn known(&self, stream: StreamId, salt: Salt) -> Option<Progress> {
         let StreamId { number, .. } = stream;
         let known = if self.has_begun(number) {
             Progress { state: StreamState::Open, ..self.close_at(stream) }
@@ -263,7 +263,7 @@ impl Streams {
             let state = if self.closed.contains(number) { StreamState::Closed } else { StreamState::Superseded };
             Progress { stream, salt, next, skip: 0, wants_confirms: false, state, sequence }
         };
-        (known.salt == salt && known.sequence.origin.stream == stream).then_some(known)
+        (known.salt == salt).then_some(known)
     }
 
     /// The progress that closes the longest idle stream, where there is no room for another than `stream`.

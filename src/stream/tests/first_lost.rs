@@ -154,3 +154,56 @@ fn a_count_of_another_salt_says_nothing_of_a_closed_stream() {
     assert_eq!(receiver.lost_end(&ended), None);
     assert!(receiver.lost_end(&ended_stream(&bystander, Some(4))).is_some());
 }
+
+/// Where a stream begins below the place that the one before it announced, and its first message is withheld, a later
+/// stream tells where it began: what that one carries is new.
+#[test]
+fn a_stream_that_began_below_its_announced_place_costs_the_next_one_nothing() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    for (begins, gap) in [(5, None), (10, None), (13, Some((0, 10, 12)))] {
+        let mut receiver = receiver(&[&slave]);
+        let [mut one, mut two, mut three] = [0, 1, 2].map(|number| sender(&master, number));
+        for _ in 0..10 {
+            let _ = accept(&mut receiver, &data(&mut one, b"a"));
+        }
+        let _ = accept(&mut receiver, &seal_control(&mut one, &Content::Continued(two.id())).unwrap());
+        go_on(&mut two, one.id(), begins);
+        let _withheld = data(&mut two, b"b");
+        for _ in 1..10 {
+            let _ = accept(&mut receiver, &data(&mut two, b"b"));
+        }
+        let ended = vec![ended_stream(&two, Some(10))];
+        three.begin_with(Preamble { continues: Some(two.position_of(10)), ended, kept: false });
+        let accepted = accept(&mut receiver, &data(&mut three, b"c"));
+        assert_eq!((accepted.skip, accepted.gap, accepted.others.gap), (0, None, None), "{begins}");
+        assert_eq!(accepted.others.moved.iter().find_map(|told| range(told.others.gap)), gap);
+        let position = begins + 11;
+        assert_eq!(accepted.progress.sequence, Sequence { origin: one.origin(), position });
+        assert_eq!(accept(&mut receiver, &data(&mut three, b"d")).progress.sequence.position, position + 1);
+    }
+}
+
+/// Also where the first message of the later stream is withheld, too: both are told by the one after it.
+#[test]
+fn streams_that_began_below_their_announced_places_are_told_together() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let mut receiver = receiver(&[&slave]);
+    let [mut one, mut two, mut three, mut four] = [0, 1, 2, 3].map(|number| sender(&master, number));
+    for _ in 0..10 {
+        let _ = accept(&mut receiver, &data(&mut one, b"a"));
+    }
+    let _ = accept(&mut receiver, &seal_control(&mut one, &Content::Continued(two.id())).unwrap());
+    go_on(&mut two, one.id(), 5);
+    go_on(&mut three, one.id(), 15);
+    let _withheld = [data(&mut two, b"b"), data(&mut three, b"c")];
+    for _ in 1..10 {
+        let _ = accept(&mut receiver, &data(&mut two, b"b"));
+    }
+    let _ = accept(&mut receiver, &seal_control(&mut two, &Content::Continued(three.id())).unwrap());
+    let _ = accept(&mut receiver, &data(&mut three, b"c"));
+    let ended = vec![ended_stream(&two, Some(10)), ended_stream(&three, Some(2))];
+    four.begin_with(Preamble { continues: Some(three.position_of(2)), ended, kept: false });
+    let accepted = accept(&mut receiver, &data(&mut four, b"d"));
+    assert_eq!((accepted.skip, accepted.gap, accepted.others.gap), (0, None, None));
+    assert_eq!(accepted.progress.sequence, Sequence { origin: one.origin(), position: 18 });
+}

@@ -4,6 +4,7 @@ use std::time::{Instant, SystemTime};
 
 use super::{LinkSessions, SESSION_CHECK_INTERVAL};
 use crate::Result;
+use crate::cache::PeerKey;
 use crate::handshake::session_check;
 use crate::link::unix_time;
 use crate::session::{Session, SessionId};
@@ -36,6 +37,18 @@ impl LinkSessions {
         let can_use = |session: &Session| self.is_usable(session) && can_use(session);
         let frame = self.cache.answer(payload, &self.watch, can_use, unix_time())?;
         Ok(frame.map(|frame| Answer { topic: self.publish_topic(session).to_owned(), frame }))
+    }
+
+    /// Whether a payload asks about a session with this peer, authentically: its sessions are read for that, and stay loaded only
+    /// then. Whom the link accepts is not looked up.
+    pub(crate) fn load_to_answer(&mut self, payload: &[u8], peer: PeerKey) -> bool {
+        self.watch.load(&self.cache, peer, SystemTime::now());
+        let of_peer = self.watch.loaded_of(peer).iter().map(|stored| &stored.session);
+        let is_authentic = session_check::reply(payload, of_peer, &[]).is_ok();
+        if !is_authentic {
+            self.watch.unload(peer);
+        }
+        is_authentic
     }
 
     /// As [`LinkSessions::answer`], for a tool that receives nothing itself. A session of which the receive state is

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use super::received_streams::ReceivedStreams;
 use crate::cache::PeerKey;
 use crate::link::Link;
-use crate::sessions::LinkSessions;
+use crate::sessions::{Answer, LinkSessions};
 use crate::stream::Opened;
 use crate::{Error, Rejected, Result};
 
@@ -40,6 +40,14 @@ impl ReceivedStreams<'_> {
             self.sessions.touch(&opened.peer);
         }
         Ok(opened)
+    }
+
+    /// The answer to a payload that asks whether a session is still here, which is loaded if it was not.
+    pub(super) fn answer(&mut self, payload: &[u8]) -> Result<Option<Answer>> {
+        let answer = self.sessions.answer(payload, &mut self.log)?;
+        // A question that was overheard is as authentic as ever.
+        self.unload_excess();
+        Ok(answer)
     }
 
     /// Unloads what was not used for a while, if too much is loaded.

@@ -280,7 +280,7 @@ impl<'a> SealedStreams<'a> {
     fn answer(&mut self, message: Message, now: Instant) -> Result<Disposition> {
         self.received.refresh_if_due(now)?;
         let Message { payload, receipt, .. } = message;
-        Ok(match self.received.sessions.answer(&payload, &mut self.received.log)? {
+        Ok(match self.received.answer(&payload)? {
             Some(answer) => Disposition::Answer { answer, receipt },
             None => Disposition::Drop(receipt),
         })

@@ -49,19 +49,32 @@ impl UsableSessions {
         self.lost.extend(lost);
     }
 
-    /// Loads the sessions with a peer, with what was received under them; true if any is usable. `log` takes note of each.
+    /// Loads the sessions with a peer, with what was received under them, unless they are. `log` takes note of each.
     ///
     /// # Errors
     /// As [`LinkSessions::load`].
-    pub(super) fn load(&mut self, peer: PeerKey, log: &mut ReceiveLog) -> Result<bool> {
+    pub(super) fn load(&mut self, peer: PeerKey, log: &mut ReceiveLog) -> Result<()> {
+        // Those that are loaded are kept up to date by each look.
+        if self.is_loaded(peer) {
+            return Ok(());
+        }
         self.link.load(peer)?;
-        // Its file may be newer than the list, and the next look finds nothing new in it.
-        self.has_unfollowed |= self.note_changes(log);
+        self.note_loaded(log);
         for stored in self.link.loaded_of(peer) {
             log.journal.look_at_keys(&stored.session);
         }
         self.adopt(peer, log.state());
-        Ok(self.link.usable_of(peer).next().is_some())
+        Ok(())
+    }
+
+    fn is_loaded(&self, peer: PeerKey) -> bool {
+        self.loaded.fingerprint(peer).is_some() && !self.link.loaded_of(peer).is_empty()
+    }
+
+    /// `log` takes note of what the file that was loaded has: it may be newer than the list, and the next look finds nothing
+    /// new in it.
+    fn note_loaded(&mut self, log: &mut ReceiveLog) {
+        self.has_unfollowed |= self.note_changes(log);
     }
 
     /// Gives the receiver the sessions with a peer that are usable now, new ones with what was received under them.
@@ -292,12 +305,20 @@ impl UsableSessions {
     }
 
     /// The answer to a payload that asks whether a session is still here; `None` for any other payload, and while
-    /// sts-pair answers. A session that the receiver does not have is as good as lost, though its file is there.
+    /// sts-pair answers. A session that the receiver does not have is as good as lost, though its file is there. Whoever asks
+    /// without its key has nothing loaded.
     ///
     /// # Errors
     /// As [`LinkSessions::answer`].
     pub(super) fn answer(&mut self, payload: &[u8], log: &mut ReceiveLog) -> Result<Option<Answer>> {
-        if let Some(peer) = session_check::query_session(payload).and_then(|id| self.link.peer_with(id)) {
+        let asked = session_check::query_session(payload).and_then(|id| self.link.peer_with(id));
+        let Some(peer) = asked else { return Ok(None) };
+        if !self.is_loaded(peer) {
+            let is_authentic = self.link.load_to_answer(payload, peer);
+            self.note_loaded(log);
+            if !is_authentic {
+                return Ok(None);
+            }
             self.load(peer, log)?;
         }
         self.link.answer(payload, |session| self.receiver.session(session.id).is_some())

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use rand::SeedableRng;
@@ -13,12 +14,13 @@ use super::*;
 use crate::cache::{Cache, PeerKey, Watch, peer_key};
 use crate::config::Sealed;
 use crate::files::{Dir, Guard};
+use crate::handshake::session_check::SessionQuery;
 use crate::identity::{Identity, PeersStore, PublicKey};
 use crate::peers::Reach;
 use crate::role::Role;
 use crate::route::{Pattern, Route};
 use crate::session::{Session, SessionId, pair};
-use crate::sessions::LinkSessions;
+use crate::sessions::{Answer, LinkSessions};
 use crate::stream::{Progress, ReservedStream, Sender};
 use crate::suite::Suite;
 
@@ -70,6 +72,12 @@ impl Gateway {
         peer_key(self.devices[device].fingerprint().as_bytes())
     }
 
+    /// The file of the sessions with a device.
+    fn path(&self, device: usize) -> PathBuf {
+        let digits = self.peer(device).iter().fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"));
+        self.home.path().join("run").join(format!("plant@{digits}"))
+    }
+
     /// A new session with a device, which is stored; returns the device's end.
     fn agree(&self, device: usize, seed: u8) -> Session {
         let (mut master, mut slave) = pair(seed, Suite::Gcm);
@@ -101,6 +109,11 @@ impl Gateway {
         let mut forged = message(&mut sender(session, 0)).to_vec();
         *forged.last_mut().unwrap() ^= 1;
         assert_eq!(self.open(&forged), Err(Rejected::NotAuthentic));
+    }
+
+    /// Takes a question.
+    fn answer(&mut self, payload: &[u8]) -> Option<Answer> {
+        self.sessions.answer(payload, &mut self.log).unwrap()
     }
 
     /// Accepts a message.
@@ -225,14 +238,47 @@ fn a_session_without_its_receive_state_is_known_as_lost_if_it_is_seen_first_when
 }
 
 #[test]
+fn only_who_asks_with_the_key_has_a_session_loaded() {
+    let mut gateway = Gateway::new();
+    let asker = gateway.agree(0, 1);
+    gateway.look();
+    let question = SessionQuery::new(asker.clone(), asker.id, &mut StdRng::seed_from_u64(1));
+    let mut forged = question.frame();
+    *forged.last_mut().unwrap() ^= 1;
+    let next = gateway.agree(0, 2);
+    assert_eq!(gateway.answer(&forged), None);
+    assert_eq!((gateway.loaded().len(), gateway.sessions.link.stored().count()), (0, 0));
+    assert!(gateway.sessions.link.peer_with(next.id).is_some() && gateway.sessions.take_unfollowed());
+
+    let answer = gateway.answer(&question.frame()).unwrap();
+    assert_eq!(question.is_present(&answer.frame), Ok(true));
+    assert_eq!(gateway.loaded().len(), 2);
+    assert_eq!(gateway.answer(&forged), None);
+    assert_eq!(gateway.loaded().len(), 2, "it is loaded for another reason");
+    assert_eq!(gateway.answer(&question.frame()), Some(answer));
+}
+
+#[test]
+fn a_question_to_a_peer_that_is_loaded_is_answered_as_of_the_last_look() {
+    let mut gateway = Gateway::new();
+    let asker = gateway.agree(0, 1);
+    gateway.look();
+    let question = SessionQuery::new(asker.clone(), asker.id, &mut StdRng::seed_from_u64(1)).frame();
+    assert!(gateway.answer(&question).is_some());
+    fs::remove_file(gateway.path(0)).unwrap();
+    assert!(gateway.answer(&question).is_some(), "before the next look");
+    gateway.look();
+    assert_eq!(gateway.answer(&question), None);
+}
+
+#[test]
 fn a_file_that_is_removed_or_damaged_takes_its_sessions_along() {
     for damage in [None, Some("damaged")] {
         let mut gateway = Gateway::new();
         let mut sender = sender(&gateway.agree(0, 1), 0);
         gateway.look();
         assert_eq!(gateway.receive(&message(&mut sender)), Ok(()));
-        let digits: String = gateway.peer(0).iter().fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"));
-        let path = gateway.home.path().join("run").join(format!("plant@{digits}"));
+        let path = gateway.path(0);
         fs::remove_file(&path).unwrap();
         if let Some(text) = damage {
             fs::write(&path, text).unwrap();

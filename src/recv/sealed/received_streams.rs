@@ -273,12 +273,8 @@ impl<'a> ReceivedStreams<'a> {
                 self.log.journal.count_rejected(Rejected::StreamReused);
                 Disposition::Drop(message.receipt)
             }
-            HeaderClaim::EndedBefore => {
-                self.log.journal.count_duplicate(stream.session);
-                Disposition::Drop(message.receipt)
-            }
-            HeaderClaim::Ended { confirm } => {
-                if let Some((salt, next)) = confirm {
+            HeaderClaim::EndedBefore | HeaderClaim::Ended { .. } => {
+                if let HeaderClaim::Ended { confirm: Some((salt, next)) } = claim {
                     self.log.confirms.repeat(stream, salt, next, now);
                 }
                 self.log.journal.count_duplicate(stream.session);

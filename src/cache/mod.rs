@@ -33,7 +33,9 @@ mod tests;
 use std::path::Path;
 
 pub(crate) use self::deletion::forget;
-pub(crate) use self::file_names::{LEGACY_FILE, PeerKey, peer_key};
+#[cfg(feature = "legacy")]
+pub(crate) use self::file_names::LEGACY_FILE;
+pub(crate) use self::file_names::{PeerKey, peer_key};
 use self::file_names::{link_of, peer_of};
 pub(crate) use self::journal::Journal;
 pub use self::peer_sessions::StoredSession;

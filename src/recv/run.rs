@@ -18,6 +18,10 @@ use crate::{Error, Exit, Result};
 /// How long the broker may take to acknowledge the last confirms, before a run leaves that has all its lines.
 const ENDS_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// The hint where standard output failed, and the broker waits for acknowledgements.
+const RESENT: &str =
+    "data that was not written was not acknowledged: with a `clientid`, the broker resends it (sts.conf(5))";
+
 /// The error of a run that wanted more lines than it got. With `--once`, a complete stream is all that there is.
 fn short_of_lines(printer: &Printer, options: &RecvOptions, timed_out: bool, has_all: bool) -> Option<Error> {
     let (written, wanted) = printer.short_count()?;
@@ -251,7 +255,9 @@ impl RecvRun<'_> {
                 Ok(other) => return Ok(other),
                 Err(error) => {
                     self.record_interrupted(now)?;
-                    return Err(error);
+                    // With QoS 0 the broker keeps nothing.
+                    let is_resent = self.config.mqtt.qos > Qos::AtMostOnce;
+                    return Err(error.hint_if(is_resent.then(|| RESENT.to_owned())));
                 }
             }
         }

@@ -240,7 +240,5 @@ impl Relay {
 }
 
 fn unwritable(errno: Errno) -> Error {
-    Error::new(Exit::Failed, "cannot write to stdout")
-        .because(errno)
-        .hint("data that was not written was not acknowledged: with a `clientid`, the broker resends it (sts.conf(5))")
+    Error::new(Exit::Failed, "cannot write to stdout").because(errno)
 }

@@ -141,8 +141,21 @@ fn full_stdout_is_an_error_and_loses_nothing() {
     broker.wait_for_log("Sending SUBACK to gateway\n", 1);
     let input = readings(100);
     pair.master.send_all(&[], input.clone()).succeeded();
-    receiver.wait().failed(&[1], &["stdout", "No space left on device"]);
+    receiver.wait().failed(&[1], &["stdout", "No space left on device", "the broker resends it"]);
     Process::spawn(pair.slave.recv(&["-1", LINK])).wait().succeeded().wrote(&input);
+}
+
+#[test]
+fn full_stdout_promises_nothing_where_the_broker_keeps_nothing() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let mut command = pair.slave.recv(&["-o", "qos=0", LINK]);
+    command.stdin(Stdio::null()).stdout(File::create("/dev/full").unwrap()).stderr(Stdio::piped());
+    let receiver = Process::started(command);
+    broker.wait_for_log("Sending SUBACK to gateway\n", 1);
+    pair.master.send_all(&[], "lost\n").succeeded();
+    let ended = receiver.wait().failed(&[1], &["stdout", "No space left on device"]);
+    assert!(!ended.stderr.contains("resends"), "{}", ended.stderr);
 }
 
 /// Receives a stream into a file with run after run, on a disk that is full again after each KiB.

@@ -73,8 +73,16 @@ impl Cache {
     /// # Errors
     /// [`Exit::TryAgain`] where it is absent: there is no session; [`Exit::NotTrusted`] as in [`Dir::open`].
     pub fn open(path: &Path, link: &LinkName, typed: &str) -> Result<Self> {
+        Self::open_beside(path, link, typed, PAIRING_TOOL)
+    }
+
+    /// The same, where the other device pairs by another command.
+    ///
+    /// # Errors
+    /// As [`Cache::open`].
+    pub(crate) fn open_beside(path: &Path, link: &LinkName, typed: &str, command: &str) -> Result<Self> {
         let dir = Dir::open(path, Guard::Private).map_err(|error| usual_dirs::unusable(path, error))?;
-        let dir = dir.ok_or_else(|| no_session(path, link, typed, PAIRING_TOOL))?;
+        let dir = dir.ok_or_else(|| no_session(path, link, typed, command))?;
         Ok(Self { dir, link: link.clone(), typed: typed.to_owned() })
     }
 
@@ -349,6 +357,8 @@ impl Cache {
 
 /// What the other device runs to pair.
 const PAIRING_TOOL: &str = "sts-pair";
+/// The same, where it has the old program.
+pub(crate) const OLD_PAIRING_TOOL: &str = "`start`";
 
 fn no_session(path: &Path, link: &LinkName, typed: &str, there: &str) -> Error {
     let error = Error::new(Exit::TryAgain, format!("no session for {link}"));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 pub use self::client::Tool;
-use crate::cache::{self, Cache};
+use crate::cache::{self, Cache, OLD_PAIRING_TOOL};
 #[cfg(feature = "legacy")]
 use crate::config::Legacy;
 use crate::config::{self, Config, Environment, Protection};
@@ -322,7 +322,11 @@ impl Link {
     /// # Errors
     /// As [`Cache::open`].
     pub fn cache(&self) -> Result<Cache> {
-        Cache::open(&self.runtime_dir, &self.config.link, &self.as_typed())
+        let (dir, link, typed) = (&self.runtime_dir, &self.config.link, self.as_typed());
+        match self.config.protection {
+            Protection::None | Protection::Sealed(_) => Cache::open(dir, link, &typed),
+            Protection::Legacy(_) => Cache::open_beside(dir, link, &typed, OLD_PAIRING_TOOL),
+        }
     }
 
     /// As [`Link::cache`], in a runtime directory that is made where it is absent.

@@ -1,5 +1,7 @@
 //! Claim: what a link to the old program cannot have is refused with the reason, and no such link comes about by accident.
 
+use std::fs;
+
 use super::Link;
 use super::old_program::Role;
 use crate::broker::Broker;
@@ -61,6 +63,17 @@ fn what_the_old_program_has_nothing_for_is_refused_with_the_reason() {
     let _receiver = link.receiver(&[]);
     Process::spawn(link.device.recv(&[LINK])).wait().failed(&[75], &["another sts-recv is already running"]);
     assert!(old.seen().ended.is_none());
+}
+
+#[test]
+fn on_a_fresh_machine_hints_name_what_the_other_device_has() {
+    let broker = Broker::start();
+    let device = Link::new(broker.port(), Role::Slave, true, 9).device;
+    fs::remove_dir(device.runtime_dir()).unwrap();
+    for command in [device.send(&[LINK]), device.recv(&[LINK])] {
+        Process::spawn(command).wait().failed(&[75], &["and `start` on the other device at the same time"]);
+    }
+    assert!(!device.runtime_dir().exists(), "only sts-pair makes it");
 }
 
 #[test]

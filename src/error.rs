@@ -118,6 +118,14 @@ impl Error {
         if self.0.hint.is_none() { self.hint(hint) } else { self }
     }
 
+    /// As [`Error::hint`], after the one that there is: that one is about the cause, this one about a consequence.
+    #[must_use]
+    pub(crate) fn and_hint(mut self, hint: &str) -> Self {
+        let Some(first) = self.0.hint.take() else { return self.hint(hint) };
+        self.advise(format!("{first}; {hint}"));
+        self
+    }
+
     fn advise(&mut self, hint: String) {
         self.0.hint = Some(hint);
     }

@@ -1,9 +1,14 @@
 //! The names of session files: `LINK@PEER`, PEER being the first 32 hexadecimal digits of the peer's fingerprint.
 
+#[cfg(feature = "legacy")]
+use std::path::Path;
+
 use super::Cache;
 use super::field_text::{hex, unhex};
 use crate::Result;
 use crate::crypto::schedule::Digest;
+#[cfg(feature = "legacy")]
+use crate::name::LinkName;
 
 /// What follows `LINK@` in the name of the file that has the sessions of `sts_version = 1`.
 pub(crate) const LEGACY_FILE: &str = "sts1";
@@ -14,6 +19,12 @@ pub(crate) type PeerKey = [u8; 16];
 /// What the file of a peer's sessions is named after.
 pub(crate) fn peer_key(peer: &Digest) -> PeerKey {
     *peer.first_chunk().expect("a fingerprint is longer")
+}
+
+/// Whether the runtime directory `path` has a file for sessions of `sts_version = 1` on this link.
+#[cfg(feature = "legacy")]
+pub(crate) fn has_legacy_file(path: &Path, link: &LinkName) -> bool {
+    path.join(format!("{link}@{LEGACY_FILE}")).exists()
 }
 
 impl Cache {

@@ -34,7 +34,7 @@ use std::path::Path;
 
 pub(crate) use self::deletion::forget;
 #[cfg(feature = "legacy")]
-pub(crate) use self::file_names::LEGACY_FILE;
+pub(crate) use self::file_names::{LEGACY_FILE, has_legacy_file};
 pub(crate) use self::file_names::{PeerKey, peer_key};
 use self::file_names::{link_of, peer_of};
 pub(crate) use self::journal::Journal;

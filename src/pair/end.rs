@@ -61,11 +61,12 @@ pub fn run(link: &Link, options: EndOptions<'_>, report: &Reporter) -> Result<()
     for Peer { key, .. } in accepted.iter() {
         match kill(link, &peers, &cache, key.fingerprint().as_bytes()) {
             Ok(kill) => kills.extend(kill),
-            Err(error) => told = told.and(Err(error)),
+            // How to mend the sessions is of no use: they are deleted.
+            Err(error) => told = told.and(Err(error.hint(PEER_NOT_TOLD))),
         }
     }
     if !kills.is_empty() {
-        told = told.and(publish(link, kills, timeout, report));
+        told = told.and(publish(link, kills, timeout, report).map_err(|error| error.and_hint(PEER_NOT_TOLD)));
     }
     let mut ended = false;
     for Peer { name, key } in accepted.iter() {
@@ -75,11 +76,7 @@ pub fn run(link: &Link, options: EndOptions<'_>, report: &Reporter) -> Result<()
             ended = true;
         }
     }
-    if ended {
-        told.map_err(|error| error.hint_if_none(PEER_NOT_TOLD))
-    } else {
-        Err(cache.no_session().hint(PEER_NOT_TOLD))
-    }
+    if ended { told } else { Err(cache.no_session().hint(PEER_NOT_TOLD)) }
 }
 
 /// The KILL for a peer; `None` if there is no session to seal it under.

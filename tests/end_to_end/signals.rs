@@ -192,7 +192,7 @@ fn one_signal_ends_a_run_without_a_broker() {
     let ending = Process::spawn(pair.slave.pair(&["--end", "--timeout", "0", LINK]));
     ending.wait_for("waiting for the broker");
     ending.signal(Signal::TERM);
-    ending.wait().failed(&[69], &["the peer was not told"]);
+    ending.wait().failed(&[69], &["the peer was not told", "check `host`", "run sts-pair --end there, too"]);
     broker.start_again();
     let pair = Pair::paired(&broker, "gcm");
     let receiver = pair.slave.listen(&[]);

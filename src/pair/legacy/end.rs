@@ -33,16 +33,17 @@ pub(in crate::pair) fn end(link: &Link, legacy: Legacy, options: EndOptions<'_>,
     }
     let store = Store::new(link.cache()?, legacy);
     let told = match store.kill() {
-        Ok(Some(kill)) => publish(link, &store, kill, timeout, report),
+        Ok(Some(kill)) => publish(link, &store, kill, timeout, report).map_err(|error| error.and_hint(OTHER_NOT_TOLD)),
         Ok(None) => Ok(()),
-        Err(error) => Err(error),
+        // How to mend the session is of no use: it is deleted.
+        Err(error) => Err(error.hint(OTHER_NOT_TOLD)),
     };
     // Whatever kept KILL from being made or sent: this key must go.
     if !store.delete()? {
         return Err(store.no_session().hint(OTHER_NOT_TOLD));
     }
     report.info("deleted the session");
-    told.map_err(|error| error.hint_if_none(OTHER_NOT_TOLD))
+    told
 }
 
 fn publish(link: &Link, store: &Store, kill: RecordedKill, timeout: Option<Duration>, report: &Reporter) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Claim: what a link to the old program cannot have is refused with the reason, and no such link comes about by accident.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 
 use super::Link;
 use super::old_program::Role;
@@ -74,6 +75,40 @@ fn on_a_fresh_machine_hints_name_what_the_other_device_has() {
         Process::spawn(command).wait().failed(&[75], &["and `start` on the other device at the same time"]);
     }
     assert!(!device.runtime_dir().exists(), "only sts-pair makes it");
+}
+
+#[test]
+fn an_end_that_the_other_device_does_not_learn_of_says_so_whatever_failed() {
+    let broker = Broker::start();
+    let mut link = Link::new(broker.port(), Role::Slave, true, 10);
+    let _old = link.paired();
+    let away = link.device.pair(&["--end", "--timeout", "1", "-o", "port=1", LINK]);
+    Process::spawn(away).wait().failed(&[69], &["check `host`", "run `stop` there, too"]);
+    let file = link.device.runtime_dir().join(format!("{LINK}@sts1"));
+    assert!(!file.exists());
+    fs::write(&file, "damaged").unwrap();
+    fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    let ended = Process::spawn(link.device.pair(&["--end", LINK])).wait();
+    let ended = ended.failed(&[1], &["not a valid session file", "run `stop` there, too"]);
+    assert!(!ended.stderr.contains("replaces this file") && !file.exists(), "{}", ended.stderr);
+}
+
+#[test]
+fn a_session_whose_link_is_no_longer_for_the_old_program_is_told_of() {
+    let broker = Broker::start();
+    let mut link = Link::new(broker.port(), Role::Slave, true, 11);
+    let _old = link.paired();
+    let port = broker.port().to_string();
+    link.device.configure(&crate::device::settings(&port, "master", "cbc"));
+    let device = &link.device;
+    let told = "has a session of the old program, but its configuration does not say sts_version = 1";
+    for command in [device.send(&[LINK]), device.recv(&[LINK])] {
+        Process::spawn(command).wait().failed(&[77], &[told, "on a line of its own"]);
+    }
+    Process::spawn(device.pair(&["--timeout", "1", LINK])).wait().failed(&[77], &[told]);
+    // Who says so on the command line knows.
+    let meant = Process::spawn(device.send(&["-o", "sts_version=2", LINK])).wait().failed(&[77], &["no peer"]);
+    assert!(!meant.stderr.contains(told), "{}", meant.stderr);
 }
 
 #[test]

@@ -99,6 +99,7 @@ impl Setting<'_> {
         error.hint_if(self.slip().map(|slip| match slip {
             Slip::Comment => "a comment needs a line of its own".into(),
             Slip::Quotes => "quotes are part of a value: leave them out".into(),
+            Slip::LineEnd(name) => format!("a line end is missing before `{name}`"),
         }))
     }
 
@@ -109,8 +110,15 @@ impl Setting<'_> {
         if self.value.contains(" #") || self.value.contains("\t#") {
             Some(Slip::Comment)
         } else {
-            (is_quoted('"') || is_quoted('\'')).then_some(Slip::Quotes)
+            (is_quoted('"') || is_quoted('\'')).then_some(Slip::Quotes).or_else(|| self.next_line().map(Slip::LineEnd))
         }
+    }
+
+    /// The key of a line that was appended to a file without a line end. A key without `_` may be a word of a URL or a password.
+    fn next_line(&self) -> Option<&'static str> {
+        let (before, _) = self.value.split_once('=')?;
+        let before = before.trim_end_matches(BLANKS);
+        KEY_NAMES.into_iter().map(|(name, _)| name).find(|name| name.contains('_') && before.ends_with(name))
     }
 
     /// The warning of a value that any text can be, and that is probably not meant as it is.
@@ -118,6 +126,7 @@ impl Setting<'_> {
         let why = match self.slip()? {
             Slip::Comment => "contains ` #` and what follows it: a comment needs a line of its own",
             Slip::Quotes => "contains the quotes around it: leave them out",
+            Slip::LineEnd(_) => "contains another key and `=`: a line end is missing before it",
         };
         Some(format!("{}: the value of `{}` {why}", self.location(), self.name))
     }
@@ -136,10 +145,14 @@ impl Setting<'_> {
     }
 }
 
-/// What a value has that other formats take off.
+/// What a value has that is probably not meant to be part of it.
 enum Slip {
+    /// Other formats take it off.
     Comment,
+    /// As [`Slip::Comment`].
     Quotes,
+    /// This key, which begins the next line.
+    LineEnd(&'static str),
 }
 
 /// All keys that are set, each once.

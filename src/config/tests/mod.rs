@@ -105,6 +105,15 @@ fn values_keep_their_hashes_and_equals_signs() {
 }
 
 #[test]
+fn a_line_that_was_appended_without_a_line_end_before_it_is_recognized() {
+    for line in ["aes = cbcsts_version = 1", "qos = 0sts_version=1", "keep_alive = 60sts_version = 1"] {
+        let (_, text, hint) = failure(&format!("{MASTER}{line}\n"), &[]);
+        assert!(text.contains("invalid value"), "{text}");
+        assert_eq!(hint, "a line end is missing before `sts_version`");
+    }
+}
+
+#[test]
 fn urls_say_it_all() {
     let endpoint = |url: &str| parse(&format!("{NOSEC}url = {url}\n")).mqtt.endpoint;
     let tcp = |host: &str, port| Endpoint::tcp(host, port);
@@ -321,6 +330,7 @@ fn no_secret_is_taken_from_a_command_line_or_shown() {
 fn what_other_formats_take_off_a_value_is_warned_of() {
     let comment = "contains ` #` and what follows it: a comment needs a line of its own";
     let quotes = "contains the quotes around it: leave them out";
+    let line_end = "contains another key and `=`: a line end is missing before it";
     for (line, name, why) in [
         ("username = \"u\"", "username", quotes),
         ("username = u # the station", "username", comment),
@@ -328,6 +338,7 @@ fn what_other_formats_take_off_a_value_is_warned_of() {
         ("username = u\npassword = hunter2\t# secret", "password", comment),
         ("clientid = \"c\"", "clientid", quotes),
         ("channel = \"c\"", "channel", quotes),
+        ("username = u\npassword = hunter2sts_version = 1", "password", line_end),
     ] {
         let warnings = parse_with(&format!("{MASTER}{line}\n"), &[]).unwrap().warnings;
         let number = 4 + line.matches('\n').count();

@@ -13,6 +13,7 @@ use super::frame::Frame;
 use super::pairing::{Pairing, PairingOutput, is_accepted};
 use super::session::{Decrypted, LegacySession, Mode, Reading, is_ciphertext};
 use super::session_file::{self, Sessions};
+use super::text::max_text_len;
 use crate::crypto::legacy::{Block, KEY_LEN, LegacyCipher};
 use crate::fuzz::input::{FuzzInput, forge};
 use crate::role::Role;
@@ -219,7 +220,8 @@ fn is_own(session: &LegacySession, payload: &[u8]) -> bool {
 
 fn seal(session: &mut LegacySession, input: &mut FuzzInput<'_>) -> SentText {
     let from = if let Mode::Cbc(chain) = &session.mode { Some(*chain.next) } else { None };
-    let text: Vec<u8> = input.chunk().iter().copied().filter(|byte| *byte != 0).collect();
+    let text =
+        input.chunk().iter().copied().filter(|byte| *byte != 0).take(max_text_len(0, usize::MAX)).collect::<Vec<u8>>();
     let (payload, meaning) = match input.below(8) {
         0 => (session.kill(), Decrypted::Kill),
         _ => (session.seal(&text), Decrypted::Text(text)),

@@ -7,6 +7,9 @@ use crate::crypto::legacy::BLOCK_LEN;
 /// A longer one ends its session.
 const MAX_PACKET_ROOM: usize = 1024 - 5;
 
+/// The longest payload of one message, in bytes: neither device can send a longer one.
+pub(super) const MAX_PAYLOAD: usize = MAX_PACKET_ROOM - MAX_PACKET_ROOM % BLOCK_LEN;
+
 /// The longest text of one message on a topic of this length, in bytes, where payloads have at most `max_message` bytes.
 pub(crate) fn max_text_len(topic_len: usize, max_message: usize) -> usize {
     let room = MAX_PACKET_ROOM.saturating_sub(topic_len).min(max_message);

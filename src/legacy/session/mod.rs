@@ -8,7 +8,7 @@ use std::fmt;
 use zeroize::Zeroizing;
 
 use super::chain::{Chain, Origin};
-use super::text::is_text;
+use super::text::{MAX_PAYLOAD, is_text};
 use crate::crypto::legacy::{BLOCK_LEN, Block, BlockCipher, LegacyCipher};
 use crate::role::Role;
 use crate::secret::Key;
@@ -77,13 +77,14 @@ pub(crate) enum Decrypted {
     OtherMode,
     /// In CBC: the same was taken before, or this device sent it. The old program sends none twice.
     Repeated,
-    /// It is not a ciphertext: its length is not a multiple of a block.
+    /// It is not a ciphertext: its length is not a multiple of a block, or more than either device can send.
     NotWhole,
 }
 
-/// Whether a payload may be of a session: its length is a multiple of a block, which that of no message of a pairing is.
+/// Whether a payload may be of a session: its length is a multiple of a block, which that of no message of a pairing is, and not
+/// more than either device can send.
 pub(crate) fn is_ciphertext(payload: &[u8]) -> bool {
-    !payload.is_empty() && payload.len().is_multiple_of(BLOCK_LEN)
+    (1..=MAX_PAYLOAD).contains(&payload.len()) && payload.len().is_multiple_of(BLOCK_LEN)
 }
 
 /// The chain's start is the first half of the key.

@@ -25,12 +25,13 @@ fn what_is_no_message_changes_nothing_or_is_damaged() {
     for is_cbc in [true, false] {
         let mut session = session(is_cbc);
         let before = session.clone();
-        for payload in [&[][..], &[0; 15], &[0; 17]] {
+        for payload in [&[][..], &[0; 15], &[0; 17], &[0; MAX_PAYLOAD + BLOCK_LEN]] {
             assert_eq!(session.open(payload, Reading::Write), Decrypted::NotWhole);
         }
         assert_eq!(session, before);
         assert!(matches!(session.open(&[0; 48], Reading::Write), Decrypted::Damaged(_)));
-        assert_eq!(session.counters, TextCounts { damaged: 1, ..TextCounts::default() });
+        assert!(matches!(session.open(&[1; MAX_PAYLOAD], Reading::Write), Decrypted::Damaged(_)));
+        assert_eq!(session.counters, TextCounts { damaged: 2, ..TextCounts::default() });
     }
 }
 

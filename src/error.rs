@@ -96,6 +96,17 @@ impl Error {
         self
     }
 
+    /// Adds another error, if there is one, after the causes that there are, and its hint where this one has none.
+    #[must_use]
+    pub(crate) fn and_error(self, other: Option<&Self>) -> Self {
+        let Some(other) = other else { return self };
+        let both = self.and_because(other);
+        match other.hint_text() {
+            Some(hint) => both.hint_if_none(hint),
+            None => both,
+        }
+    }
+
     /// Adds what to do: a command to type, or a line to change.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {

@@ -141,6 +141,14 @@ impl Default for DroppedMessages {
     }
 }
 
+impl DroppedMessages {
+    /// The error of a run in which data was lost, if any was.
+    fn data_lost(&self) -> Option<Error> {
+        let why = (self.damaged > 0).then(|| format!("damaged: {}", count(self.damaged, "message")));
+        why.map(|why| Error::new(Exit::DataLost, "data was lost").because(why))
+    }
+}
+
 /// What is said of a message of this length that does not decrypt to a text, but to this after its first block. That is right if a
 /// message before it is lost; of a stranger's it is noise.
 fn damage(len: usize, rest: &[u8]) -> String {
@@ -206,15 +214,13 @@ impl IncomingStreams for LegacyTexts<'_> {
     }
 
     fn verdict(&mut self, timed_out: bool) -> Result<()> {
-        if self.dropped.damaged > 0 {
-            let why = format!("damaged: {}", count(self.dropped.damaged, "message"));
-            let error = Error::new(Exit::DataLost, "data was lost").because(why);
-            return Err(if self.received == 0 { error.hint(NOTHING_READ) } else { error });
+        let lost = self.dropped.data_lost();
+        let lost = lost.map(|error| if self.received == 0 { error.hint(NOTHING_READ) } else { error });
+        if self.received > 0 || self.scope != Scope::FirstStream {
+            return lost.map_or(Ok(()), Err);
         }
-        if self.scope == Scope::FirstStream && self.received == 0 {
-            let what = if timed_out { "timed out" } else { SESSION_ENDED };
-            return Err(Error::new(Exit::TryAgain, what).because("no message was received"));
-        }
-        Ok(())
+        let what = if timed_out { "timed out" } else { SESSION_ENDED };
+        let error = Error::new(Exit::TryAgain, what).because("no message was received");
+        Err(error.and_error(lost.as_ref()))
     }
 }

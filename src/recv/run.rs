@@ -89,8 +89,15 @@ impl RecvRun<'_> {
                 let verdict = streams.verdict(timed_out);
                 let cause = nothing_came.or_else(|| short_of_lines(&printer, options, timed_out, verdict.is_ok()));
                 let Some(cause) = cause else { return verdict };
-                verdict.unwrap_or_else(|error| report.warn(&error));
-                Err(cause)
+                Err(match verdict {
+                    // With `-q`, nothing else says so.
+                    Err(lost) if lost.exit() == Exit::DataLost => cause.and_error(Some(&lost)),
+                    Err(error) => {
+                        report.warn(&error);
+                        cause
+                    }
+                    Ok(()) => cause,
+                })
             }
         }
     }

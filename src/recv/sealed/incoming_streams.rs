@@ -158,10 +158,12 @@ impl IncomingStreams for SealedStreams<'_> {
                 return Err(Error::new(Exit::TryAgain, "timed out").because(not_complete(&incomplete, &open)));
             }
         }
+        let lost = self.received.reports.data_lost();
         if self.received.admissions.awaits_first() {
             let what = if timed_out { "timed out" } else { SESSION_ENDED };
-            return Err(Error::new(Exit::TryAgain, what).because("no stream was received"));
+            let error = Error::new(Exit::TryAgain, what).because("no stream was received");
+            return Err(error.and_error(lost.as_ref()));
         }
-        self.received.reports.data_lost().map_or(Ok(()), Err)
+        lost.map_or(Ok(()), Err)
     }
 }

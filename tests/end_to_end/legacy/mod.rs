@@ -2,6 +2,7 @@
 //! whatever is lost, crosses or is refused; nothing that could be read is not.
 
 mod crashes;
+mod exit_status;
 mod misread;
 mod nosec;
 mod old_program;

@@ -1,0 +1,91 @@
+//! Claim: what a run of sts-recv that a damaged message came to says by its exit status, and that its error names the loss.
+
+use std::thread;
+
+use super::Link;
+use super::old_program::Role;
+use crate::broker::Broker;
+
+/// How a run ends.
+#[derive(Clone, Copy)]
+enum End {
+    /// By a signal.
+    Signal,
+    /// By itself.
+    BySelf,
+    /// The other device ends the session.
+    Kill,
+}
+
+struct Case {
+    options: &'static [&'static str],
+    /// Whether a text comes after the damaged message.
+    has_text: bool,
+    end: End,
+    status: i32,
+    said: &'static str,
+}
+
+const LOST: &str = "data was lost: damaged: 1 message";
+
+const CASES: [Case; 8] = [
+    Case { options: &[], has_text: true, end: End::Signal, status: 0, said: "dropped a damaged message" },
+    Case { options: &[], has_text: true, end: End::Kill, status: 65, said: LOST },
+    Case { options: &["--timeout", "10"], has_text: false, end: End::BySelf, status: 65, said: LOST },
+    Case {
+        options: &["-n", "2", "--timeout", "10"],
+        has_text: true,
+        end: End::BySelf,
+        status: 75,
+        said: "timed out: 1 of 2 lines were received; data was lost: damaged: 1 message",
+    },
+    Case { options: &["-n", "2"], has_text: true, end: End::Kill, status: 65, said: LOST },
+    Case { options: &["-n", "1"], has_text: true, end: End::BySelf, status: 65, said: LOST },
+    Case {
+        options: &["-1", "--timeout", "10"],
+        has_text: false,
+        end: End::BySelf,
+        status: 75,
+        said: "timed out: no message was received; data was lost: damaged: 1 message",
+    },
+    Case {
+        options: &["-1"],
+        has_text: false,
+        end: End::Kill,
+        status: 75,
+        said: "the peer ended the session: no message was received; data was lost: damaged: 1 message",
+    },
+];
+
+fn ends_as_it_should(broker: &Broker, case: &Case) {
+    let mut link = Link::new(broker.port(), Role::Slave, false, 62);
+    let old = link.paired();
+    let receiver = link.receiver(case.options);
+    // Under a name of its own, as the other cases publish at the same time.
+    broker.publish_as(&link.old.publish, &link.old.publish, &[0x5a; 32]);
+    receiver.wait_for("dropped a damaged message");
+    if case.has_text {
+        old.send("text");
+        receiver.wait_for_stdout(b"text\n");
+    }
+    let ended = match case.end {
+        End::Signal => receiver.stop(),
+        End::BySelf => receiver.wait(),
+        End::Kill => {
+            old.stop();
+            receiver.wait()
+        }
+    };
+    ended.failed(&[case.status], &[case.said]);
+}
+
+#[test]
+fn a_loss_is_in_the_exit_status_or_in_the_error() {
+    let broker = Broker::start();
+    thread::scope(|scope| {
+        for case in &CASES {
+            let broker = &broker;
+            scope.spawn(move || ends_as_it_should(broker, case));
+        }
+    });
+}

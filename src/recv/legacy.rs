@@ -3,19 +3,21 @@
 //! The session is written down before a text is printed: what the old program sends is sent once, so a text that a crash keeps
 //! from being printed is lost, and the chain must not be.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
 use super::delivery::{Completion, Delivery, Joint, Metadata};
-use super::incoming::{Disposition, IncomingStreams, oversize};
+use super::incoming::{Disposition, GivenUp, IncomingStreams, oversize};
 use super::left_messages::LeftMessage;
+use super::recording::{RETRY_INTERVAL, SPACE_AGAIN, is_disk_full, waiting_for_space};
 use super::{RecvOptions, SESSION_ENDED, Scope};
 use crate::config::Legacy;
 use crate::files::Lock;
 use crate::legacy::{Decrypted, OTHER_AES, Store, is_text, refused};
 use crate::link::Link;
-use crate::mqtt::{Message, Receipt};
+use crate::mqtt::{Message, Qos, Receipt};
 use crate::report::Reporter;
 use crate::report_throttle::{KeyedReportThrottle, ReportThrottle};
 use crate::session::SessionId;
@@ -47,6 +49,7 @@ pub(super) struct LegacyTexts<'a> {
     received: u64,
     dropped: DroppedMessages,
     session: SessionWatch,
+    unrecorded: UnrecordedMessages,
 }
 
 /// How a text is written.
@@ -67,6 +70,14 @@ struct SessionWatch {
     has_ended: bool,
     /// When to look for it again.
     check_at: Instant,
+}
+
+/// Messages that wait for space on the disk, since the session that they change cannot be written down. There are several only
+/// if they came before the run.
+struct UnrecordedMessages {
+    messages: VecDeque<Message>,
+    /// When to try again.
+    retry_at: Instant,
 }
 
 impl<'a> LegacyTexts<'a> {
@@ -93,7 +104,28 @@ impl<'a> LegacyTexts<'a> {
             received: 0,
             dropped: DroppedMessages::default(),
             session: SessionWatch { has_ended: false, check_at: Instant::now() + CHECK_INTERVAL },
+            unrecorded: UnrecordedMessages { messages: VecDeque::new(), retry_at: Instant::now() },
         })
+    }
+
+    /// What becomes of a message that decrypts to this.
+    fn act(&mut self, opened: Option<Decrypted>, message: Message, now: Instant) -> Disposition {
+        match opened {
+            Some(Decrypted::Text(text)) => return self.deliver(text, message),
+            Some(Decrypted::Kill) => self.end("the other device ended the session"),
+            Some(Decrypted::Damaged(rest)) => self.tell_damaged(|| damage(message.payload.len(), &rest), now),
+            Some(Decrypted::OtherMode) => {
+                self.tell_damaged(|| format!("the other device encrypts with another `aes`; {OTHER_AES}"), now);
+            }
+            Some(Decrypted::Repeated) => self.tell_repeated(now),
+            Some(Decrypted::NotWhole) => self.report.verbose("dropped a message of a pairing, or from another sender"),
+            None => {
+                self.report.verbose("dropped a message: there is no session for it");
+                // A pending one may still become current.
+                self.session.check_at = now;
+            }
+        }
+        Disposition::Drop(message.receipt)
     }
 
     fn deliver(&mut self, text: Vec<u8>, message: Message) -> Disposition {
@@ -170,26 +202,56 @@ impl IncomingStreams for LegacyTexts<'_> {
             self.report.verbose("dropped a message that the broker kept");
             return Ok(Disposition::Drop(message.receipt));
         }
-        match self.store.open(&message.payload)? {
-            Some(Decrypted::Text(text)) => return Ok(self.deliver(text, message)),
-            Some(Decrypted::Kill) => self.end("the other device ended the session"),
-            Some(Decrypted::Damaged(rest)) => self.tell_damaged(|| damage(message.payload.len(), &rest), now),
-            Some(Decrypted::OtherMode) => {
-                self.tell_damaged(|| format!("the other device encrypts with another `aes`; {OTHER_AES}"), now);
+        if !self.waits_for_space() {
+            let opened = self.store.open(&message.payload);
+            if !is_disk_full(&opened) {
+                return Ok(self.act(opened?, message, now));
             }
-            Some(Decrypted::Repeated) => self.tell_repeated(now),
-            Some(Decrypted::NotWhole) => self.report.verbose("dropped a message of a pairing, or from another sender"),
-            None => {
-                self.report.verbose("dropped a message: there is no session for it");
-                // A pending one may still become current.
-                self.session.check_at = now;
-            }
+            self.report.info(waiting_for_space("what was received"));
+            self.unrecorded.retry_at = now + RETRY_INTERVAL;
         }
-        Ok(Disposition::Drop(message.receipt))
+        self.unrecorded.messages.push_back(message);
+        Ok(Disposition::Hold { is_followed: true })
     }
 
     fn reject_oversize(&mut self, len: usize, _now: Instant) {
         self.report.warn(&oversize(len));
+    }
+
+    fn next_released(&mut self, given_up: GivenUp<'_>, now: Instant) -> Result<Option<Disposition>> {
+        let is_given_up = matches!(given_up, GivenUp::All);
+        if !is_given_up && now < self.unrecorded.retry_at {
+            return Ok(None);
+        }
+        let Some(message) = self.unrecorded.messages.pop_front() else { return Ok(None) };
+        if self.is_complete() {
+            return Ok(Some(Disposition::Leave(LeftMessage::text(message))));
+        }
+        let opened = self.store.open(&message.payload);
+        let opened = if !is_disk_full(&opened) {
+            if self.unrecorded.messages.is_empty() {
+                self.report.info(SPACE_AGAIN);
+            }
+            opened?
+        } else if is_given_up {
+            self.report
+                .warning("the disk is full; a message was received and not recorded: the next one may be damaged");
+            self.store.peek(&message.payload)?
+        } else {
+            self.unrecorded.messages.push_front(message);
+            self.unrecorded.retry_at = now + RETRY_INTERVAL;
+            return Ok(None);
+        };
+        Ok(Some(self.act(opened, message, now)))
+    }
+
+    fn holds_unkept(&self, _keeps: &dyn Fn(Qos) -> bool) -> bool {
+        // The old program sends at QoS 0, and the broker keeps nothing of it.
+        self.waits_for_space()
+    }
+
+    fn waits_for_space(&self) -> bool {
+        !self.unrecorded.messages.is_empty()
     }
 
     fn delete_ended_sessions(&mut self, _is_held: &dyn Fn(SessionId) -> bool, now: Instant) -> Result<Vec<Receipt>> {
@@ -206,7 +268,8 @@ impl IncomingStreams for LegacyTexts<'_> {
 
     fn deadline(&self, now: Instant) -> Option<Instant> {
         // While standard output takes nothing, it is not looked.
-        Some(self.session.check_at).filter(|at| *at > now)
+        let retry_at = self.waits_for_space().then_some(self.unrecorded.retry_at);
+        [Some(self.session.check_at), retry_at].into_iter().flatten().filter(|at| *at > now).min()
     }
 
     fn is_complete(&self) -> bool {

@@ -10,7 +10,19 @@ use crate::text::count;
 use crate::{Error, Result};
 
 /// How often to try again while the disk is full.
-const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// What the user is told once there is.
+pub(super) const SPACE_AGAIN: &str = "there is space on the disk again";
+
+/// Whether it failed because the disk is full.
+pub(super) fn is_disk_full<T>(outcome: &Result<T>) -> bool {
+    matches!(outcome, Err(error) if error.lack() == Some(Lack::Disk))
+}
+
+/// What the user is told while the disk has no space to record `what`.
+pub(super) fn waiting_for_space(what: &str) -> String {
+    format!("the disk is full; waiting for space to record {what}")
+}
 
 impl RecvRun<'_> {
     /// Does what is owed for what standard output took: it is written down first, then acknowledged.
@@ -36,17 +48,16 @@ impl RecvRun<'_> {
     /// as full would write the same again.
     fn record(&mut self, written: &[Completion], now: Instant) -> Result<()> {
         let mut recorded = self.streams.record(written, now);
-        let is_full = |recorded: &Result<()>| matches!(recorded, Err(error) if error.lack() == Some(Lack::Disk));
-        if is_full(&recorded) {
-            self.report.info("the disk is full; waiting for space to record what was written");
+        if is_disk_full(&recorded) {
+            self.report.info(waiting_for_space("what was written"));
             self.pause_reading(true, now);
-            while is_full(&recorded) && self.events.stop_requested() == Stop::No {
+            while is_disk_full(&recorded) && self.events.stop_requested() == Stop::No {
                 let now = self.events.begin_turn();
                 self.events.wait(None, Some(now + RETRY_INTERVAL), now)?;
                 recorded = self.streams.record(written, now);
             }
             if recorded.is_ok() {
-                self.report.info("there is space on the disk again");
+                self.report.info(SPACE_AGAIN);
             }
         }
         recorded.map_err(|error| comes_again(error, written))

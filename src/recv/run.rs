@@ -117,7 +117,7 @@ impl RecvRun<'_> {
                 self.events.tell_progress(&self.printer.progress(), now);
             }
             // Before anything is given up for taking too long: while nothing is read, nothing can come.
-            self.pause_reading(self.printer.is_full(), now);
+            self.pause_reading(self.is_full(), now);
             self.take_released(GivenUp::Nothing, now)?;
             self.printer.release(now);
             self.give_up(now)?;
@@ -134,14 +134,14 @@ impl RecvRun<'_> {
             }
             // Again, as there may be room now: then the wait returns at once for the messages that are queued already,
             // and nothing more is read before they are taken.
-            self.pause_reading(self.printer.is_full(), now);
+            self.pause_reading(self.is_full(), now);
             self.wait(now)?;
         }
     }
 
     /// Takes what the broker did, as far as there is room for it; returns its refusal.
     fn take_events(&mut self, now: Instant) -> Result<Option<Error>> {
-        while !self.printer.is_full() {
+        while !self.is_full() {
             match self.events.next_event() {
                 Err(refusal) => return Ok(Some(refusal)),
                 Ok(None) => break,
@@ -150,6 +150,11 @@ impl RecvRun<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Whether so much waits, for standard output or for space on the disk, that nothing more is to be received.
+    fn is_full(&self) -> bool {
+        self.printer.is_full() || self.streams.waits_for_space()
     }
 
     fn handle(&mut self, event: BrokerEvent, now: Instant) -> Result<()> {

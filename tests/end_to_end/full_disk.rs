@@ -5,17 +5,22 @@ use std::process::Command;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::broker::Broker;
-use crate::device::{LINK, Pair, readings};
+use crate::device::{Device, LINK, Pair, readings};
 use crate::process::{Ended, Process, wait_until};
 
-/// sts-recv whose record of what it wrote finds no space at these writes, as strace(1) counts them.
+/// sts-recv whose record of what it wrote finds no space at these writes.
 fn receiving_without_space(pair: &Pair, writes: &str) -> Process {
-    let recv = pair.slave.recv(&["-v", LINK]);
-    let record = pair.slave.runtime_dir().join("gateway@recv");
+    without_space(&pair.slave, "gateway@recv", writes)
+}
+
+/// sts-recv that finds no space in this file of its runtime directory at these writes, as strace(1) counts them.
+pub(crate) fn without_space(device: &Device, file: &str, writes: &str) -> Process {
+    let recv = device.recv(&["-v", LINK]);
+    let record = device.runtime_dir().join(file);
     let inject = format!("inject=write:error=ENOSPC:when={writes}");
     let mut traced = Command::new("strace");
     traced.args(["-o", "/dev/null", "-e", "trace=write", "-e", &inject, "-P"]).arg(record);
-    traced.arg(recv.get_program()).args(recv.get_args()).current_dir(pair.slave.path());
+    traced.arg(recv.get_program()).args(recv.get_args()).current_dir(device.path());
     for (name, value) in recv.get_envs() {
         match value {
             Some(value) => traced.env(name, value),
@@ -28,7 +33,7 @@ fn receiving_without_space(pair: &Pair, writes: &str) -> Process {
 }
 
 /// Stops the tool that strace runs, which blocks the signal itself.
-fn stop(traced: Process) -> Ended {
+pub(crate) fn stop(traced: Process) -> Ended {
     let tool = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", traced.id())).unwrap();
     kill_process(Pid::from_raw(tool.trim().parse().unwrap()).expect("it runs"), Signal::TERM).unwrap();
     traced.wait()

@@ -123,6 +123,14 @@ impl Store {
         self.change(|sessions| Ok(self.open_in(sessions, payload, Reading::Write)))
     }
 
+    /// As [`Store::open`], but nothing is written down: where it cannot be, the text can be read all the same.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub(crate) fn peek(&self, payload: &[u8]) -> Result<Option<Decrypted>> {
+        self.change(|sessions| Ok((self.open_in(sessions, payload, Reading::Write).0, false)))
+    }
+
     /// As [`Store::open`], for a tool that writes no texts: nothing is counted, and with a KILL the session stays for an sts-recv
     /// that runs, which may have texts to read that came before it.
     ///

@@ -3,6 +3,7 @@
 
 mod crashes;
 mod exit_status;
+mod full_disk;
 mod misread;
 mod nosec;
 mod old_program;

@@ -14,6 +14,7 @@ use super::left_messages::LeftMessage;
 use super::recording::{RETRY_INTERVAL, SPACE_AGAIN, is_disk_full, waiting_for_space};
 use super::{RecvOptions, SESSION_ENDED, Scope};
 use crate::config::Legacy;
+use crate::crypto::legacy::BLOCK_LEN;
 use crate::files::Lock;
 use crate::legacy::{Decrypted, OTHER_AES, Store, is_text, refused};
 use crate::link::Link;
@@ -22,6 +23,7 @@ use crate::report::Reporter;
 use crate::report_throttle::{KeyedReportThrottle, ReportThrottle};
 use crate::session::SessionId;
 use crate::stream::StreamId;
+use crate::suite::Suite;
 use crate::text::{count, escape};
 use crate::{Error, Exit, Result};
 
@@ -45,6 +47,7 @@ pub(super) struct LegacyTexts<'a> {
     report: &'a Reporter,
     /// The first stream is the first text.
     scope: Scope,
+    is_cbc: bool,
     format: TextFormat,
     received: u64,
     dropped: DroppedMessages,
@@ -100,6 +103,7 @@ impl<'a> LegacyTexts<'a> {
             _lock: lock,
             report,
             scope,
+            is_cbc: legacy.aes == Suite::Cbc,
             format: TextFormat { with_metadata: format.needs_metadata(), keeps_blank: binary },
             received: 0,
             dropped: DroppedMessages::default(),
@@ -110,10 +114,11 @@ impl<'a> LegacyTexts<'a> {
 
     /// What becomes of a message that decrypts to this.
     fn act(&mut self, opened: Option<Decrypted>, message: Message, now: Instant) -> Disposition {
+        let is_cbc = self.is_cbc;
         match opened {
             Some(Decrypted::Text(text)) => return self.deliver(text, message),
             Some(Decrypted::Kill) => self.end("the other device ended the session"),
-            Some(Decrypted::Damaged(rest)) => self.tell_damaged(|| damage(message.payload.len(), &rest), now),
+            Some(Decrypted::Damaged(rest)) => self.tell_damaged(|| damage(message.payload.len(), &rest, is_cbc), now),
             Some(Decrypted::OtherMode) => {
                 self.tell_damaged(|| format!("the other device encrypts with another `aes`; {OTHER_AES}"), now);
             }
@@ -183,10 +188,13 @@ impl DroppedMessages {
 
 /// What is said of a message of this length that does not decrypt to a text, but to this after its first block. That is right if a
 /// message before it is lost; of a stranger's it is noise.
-fn damage(len: usize, rest: &[u8]) -> String {
+fn damage(len: usize, rest: &[u8], is_cbc: bool) -> String {
     let shown = &rest[..rest.len().min(MAX_SHOWN)];
     if is_text(rest) {
         format!("a message before it was lost, so its first 12 bytes cannot be read; the rest is: {}", escape(shown))
+    } else if is_cbc && len == BLOCK_LEN {
+        // Nothing of it can be read either way.
+        "a message before it was lost, or somebody else sent it".to_owned()
     } else {
         format!("{} that are not a text of this session", count(len as u64, "byte"))
     }
@@ -285,5 +293,21 @@ impl IncomingStreams for LegacyTexts<'_> {
         let what = if timed_out { "timed out" } else { SESSION_ENDED };
         let error = Error::new(Exit::TryAgain, what).because("no message was received");
         Err(error.and_error(lost.as_ref()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_message_without_a_part_that_can_be_read_is_not_called_a_strangers() {
+        let either = "a message before it was lost, or somebody else sent it";
+        assert_eq!(damage(16, b"", true), either);
+        assert_eq!(damage(32, &[0xff; 16], true), "32 bytes that are not a text of this session");
+        // There, a lost message damages none.
+        assert_eq!(damage(16, b"", false), "16 bytes that are not a text of this session");
+        let rest = "a message before it was lost, so its first 12 bytes cannot be read; the rest is: rest";
+        assert_eq!(damage(32, b"rest", true), rest);
     }
 }

@@ -8,12 +8,14 @@ use crate::mqtt::Login;
 use crate::mqtt::endpoint::Node;
 use crate::secret::Password;
 
+const PASSWORD: &str = "sesame";
+
 pub(crate) fn proxy(data: &[u8]) {
     let mut input = FuzzInput::new(data);
     let (is_socks, has_login) = (input.flag(), input.flag());
     let node = Node { host: ["broker", "127.0.0.1", "::1"][input.below(3)].to_owned(), port: 1883 };
     let login =
-        has_login.then(|| Login { username: "user".to_owned(), password: Some(Password::new("sesame".to_owned())) });
+        has_login.then(|| Login { username: "user".to_owned(), password: Some(Password::new(PASSWORD.to_owned())) });
     let mut dialogue: Box<dyn Dialogue> =
         if is_socks { Box::new(Socks5::new(node, login)) } else { Box::new(HttpConnect::new(node, login)) };
     assert!(!dialogue.begin().is_empty());
@@ -29,7 +31,9 @@ pub(crate) fn proxy(data: &[u8]) {
             Ok(ProxyReply::Done(len)) => return assert!(len <= answer.len()),
             Err(lost) => {
                 let text = lost.to_string();
-                assert!(!text.contains("sesame"));
+                // What the proxy itself says may be quoted, even where it says the password.
+                let is_quoted = answer.windows(PASSWORD.len()).any(|bytes| bytes == PASSWORD.as_bytes());
+                assert!(is_quoted || !text.contains(PASSWORD));
                 return check_text(&text);
             }
         }

@@ -36,7 +36,7 @@ impl Cache {
     /// Deletes all sessions with a peer, readable or not; false where there were none.
     ///
     /// # Errors
-    /// [`Exit::Failed`] where the directory cannot be written.
+    /// [`crate::Exit::Failed`] where the directory cannot be written.
     pub(crate) fn delete_all(&self, peer: &Digest) -> Result<bool> {
         let lock = self.lock()?;
         let name = self.name(peer);

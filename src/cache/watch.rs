@@ -3,7 +3,7 @@
 //! A tool that sends reads the sessions that it may send under, with their keys. One that receives from a hundred thousand
 //! devices hears of few of them at a time, so it [lists](Watch::list) all and [loads](Watch::load) the file of a peer that
 //! sends: the list says which file that is, by the first bytes of a session's id. Keys of the others are on disk only, where
-//! whoever changes them finds them, and are read as any other tool reads them. So nothing that was erased there comes back.
+//! other tools change them too. They are read anew each time, so nothing that was erased there comes back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime};

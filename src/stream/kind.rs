@@ -34,7 +34,8 @@
 //! 1. Here: a row of the table below, with the next number, and its answer in each predicate; a row of the table above.
 //! 2. In `content.rs`: a variant of [`Content`](super::Content) with what it carries, encoded and parsed.
 //! 3. Sealing takes nothing new. In the sequence: a source has it sealed by `OutgoingStream::seal`, as it does for data;
-//!    that takes any `Content`, and keeps it where confirms are asked for. In a side stream: `LinkSessions::begin_side_stream` (`sessions.rs`) makes its sender, one for each session.
+//!    that takes any `Content`, and keeps it where confirms are asked for. In a side stream:
+//!    `LinkSessions::begin_side_stream` (`sessions/mod.rs`) makes its sender, one for each session.
 //!    Use the session of the data: the receiver takes a message as a sign that its session is in use.
 //! 4. What sts-recv and sts-send do with it: every `match` on `Content` is exhaustive, so the compiler lists the
 //!    places. In the sequence, that of sts-recv is `SealedStreams::act` (`recv/sealed/mod.rs`). What is of a side

@@ -158,7 +158,7 @@ fn a_file_that_is_removed_takes_its_sessions_along_loaded_or_not() {
         assert!(!is_loaded || listed.load());
         fs::remove_file(listed.path()).unwrap();
         if !is_loaded {
-            assert!(!listed.load(), "whoever asks before the next look finds nothing");
+            assert!(!listed.load(), "before the next look, nothing is found");
         }
         assert_eq!(listed.refresh(), is_loaded);
         assert_eq!((listed.listed(), listed.loaded()), (Vec::new(), Vec::new()));

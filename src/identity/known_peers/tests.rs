@@ -400,7 +400,7 @@ fn of_a_large_file_a_peer_is_known_once_it_is_asked_for() {
     assert!(known.are_more() && known.lines().is_empty(), "most of them were never asked for");
 }
 
-/// A hash of 64 bits is no name: whoever makes two names with one hash must not hide a third line behind them.
+/// A hash of 64 bits is no name: two names that were made to have one hash must not hide a third line behind them.
 #[test]
 fn lines_in_conflict_are_found_however_many_are_between_them() {
     let line = |called: &str, number: u32, place: u64| {

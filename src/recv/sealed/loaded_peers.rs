@@ -20,7 +20,7 @@ pub(super) struct LoadedPeers {
 #[derive(Debug)]
 struct LoadedPeer {
     fingerprint: Digest,
-    /// Which message of it was opened last; 0 before the first one, as for whoever is named by a forged message.
+    /// Which message of it was opened last; 0 before the first one, as for a peer that only forged messages name.
     used: u64,
 }
 

@@ -156,11 +156,7 @@ fn a_run_tells_how_far_it_has_come_on_a_terminal_and_at_a_signal() {
     receiver.signal(Signal::USR1);
     receiver.wait_for("/s");
     sender.wait_for("sending to gateway");
-    // Until it is acknowledged.
-    wait_until("what was sent", || {
-        sender.signal(Signal::USR1);
-        sender.stderr().contains("sts-send: 6, ")
-    });
+    sender.wait_until_acknowledged(6);
     assert!(!sender.stderr().contains("line"), "{}", sender.stderr());
     sender.wait().succeeded();
     drop(terminal);

@@ -133,6 +133,7 @@ fn a_broker_that_hangs_is_a_timeout() {
     let mut sender = Process::spawn(pair.master.send(&["--timeout", "2", LINK]));
     sender.write("first\n");
     broker.wait_for_log("Sending PUBACK to station-send-", 1);
+    sender.wait_until_acknowledged(6);
     broker.pause();
     sender.write("second\n");
     sender.close_stdin();

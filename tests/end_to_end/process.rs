@@ -105,6 +105,16 @@ impl Process {
         assert!(self.feeder.as_ref().is_some_and(|feeder| !feeder.is_finished()), "{} read everything", self.name);
     }
 
+    /// Waits until this sts-send, which has published something already, knows of all these `bytes` that the broker has
+    /// acknowledged them. A receiver may have them before.
+    pub(crate) fn wait_until_acknowledged(&self, bytes: usize) {
+        let said = format!("sts-send: {bytes}, ");
+        wait_until(&format!("{} to say {said:?}", self.name), || {
+            self.signal(Signal::USR1);
+            self.stderr().contains(&said)
+        });
+    }
+
     /// Resident memory in bytes, from proc(5).
     pub(crate) fn memory(&self) -> usize {
         let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();

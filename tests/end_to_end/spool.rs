@@ -593,6 +593,7 @@ fn a_signal_leaves_in_the_spool_what_cannot_be_delivered() {
         let before = receiver.stdout();
         sender.write("before\n");
         receiver.wait_for_stdout(&[&before[..], b"before\n"].concat());
+        sender.wait_until_acknowledged(7);
         broker.pause();
         sender.write("after\nhalf");
         sender.wait_until_read();

@@ -28,7 +28,7 @@ fun h(bitstring): bitstring. fun ext(bitstring, bitstring): bitstring. fun expd(
 fun mac(bitstring, bitstring): bitstring.
 const INITREQ, INITACK, AUTHREQ, AUTHACK, RDYREQ, RDYACK, ENC, KILL, WILL: bitstring.
 const AGREED, DIFFERS, UNPINNABLE, ALONE, LOW, HIGH, MASTER, SLAVE, X, R, P, ZERO, ONE, TWO, THREE: bitstring.
-const DATA, CONFIRM, REFUSED, KILLED, CONTINUES, M2S, S2M: bitstring.
+const DATA, CONFIRM, REFUSED, HELD, ENDED, KILLED, CONTINUES, M2S, S2M: bitstring.
 free skA, skB: bitstring [private].
 """
 
@@ -287,7 +287,8 @@ SECRET = lambda *names: [f"query attacker({name})." for name in names]
 
 STREAM_EVENTS = "\n".join(f"event {name}({', '.join(['bitstring'] * arity)})." for name, arity in
                           [("Sent", 7), ("Got", 7), ("Once", 3), ("Kills", 2), ("Killed", 2), ("Wrote", 4),
-                           ("Confirmed", 4), ("Refuses", 4), ("HeardRefused", 4),
+                           ("Confirmed", 4), ("Refuses", 4), ("HeardRefused", 4), ("Keeps", 4), ("HeardHeld", 4),
+                           ("SaysEnded", 4), ("ToldEnd", 4), ("SaysLone", 5), ("ToldLone", 5),
                            ("Says", 4), ("Believes", 4), ("SaysContinues", 7), ("Placed", 7), ("Given", 5),
                            ("WillTaken", 5), ("LateWill", 2)]) + "\n"
 ONCE = MEMORY
@@ -338,7 +339,7 @@ process !new s: bitstring; out(c, id(s)); ( !send(s) | !receive(s) )
 
 
 def confirms(salted):
-    """A receiver writes or refuses what opens, and says so in a side stream; any number of copies share a number."""
+    """A receiver writes, refuses or keeps what opens, and says so in a side stream; copies share a number."""
     stream, expected = ("n, salt", "=n, =salt") if salted else ("n", "=n")
     side = "sealing_key(side_key(side_s2m(s), sn, ss))"
     answer = lambda kind: f"out(c, (sh, aead({side}, sh, ({kind}, {stream}, seq))))"
@@ -350,7 +351,8 @@ let send(s: bitstring) =
   out(c, ({HEADER}, aead({KEY("tree_m2s")}, {HEADER}, (DATA, m))));
   in(c, (sh: bitstring, e: bitstring)); let (=ENC, =id(s), sn: bitstring, ss: bitstring, sq: bitstring) = sh in
   ( {hear("CONFIRM", "Confirmed")}
-  | {hear("REFUSED", "HeardRefused")} ).
+  | {hear("REFUSED", "HeardRefused")}
+  | {hear("HELD", "HeardHeld")} ).
 let receive(s: bitstring) =
   in(c, (header: bitstring, e: bitstring));
   let (=ENC, =id(s), n: bitstring, salt: bitstring, seq: bitstring) = header in
@@ -358,7 +360,8 @@ let receive(s: bitstring) =
   in(c, (sn: bitstring, sq: bitstring)); new ss: bitstring;
   let sh = (ENC, id(s), sn, ss, sq) in
   ( (event Wrote(s, (n, salt), seq, m); {answer("CONFIRM")})
-  | (event Refuses(s, (n, salt), seq, m); {answer("REFUSED")}) ).
+  | (event Refuses(s, (n, salt), seq, m); {answer("REFUSED")})
+  | (event Keeps(s, (n, salt), seq, m); {answer("HELD")}) ).
 process !new s: bitstring; out(c, id(s)); ( !send(s) | !receive(s) )
 """
 
@@ -366,6 +369,9 @@ process !new s: bitstring; out(c, id(s)); ( !send(s) | !receive(s) )
 CONFIRMED = ("query s: bitstring, n: bitstring, seq: bitstring, m: bitstring; "
              "event(Confirmed(s, n, seq, m)) ==> event(Wrote(s, n, seq, m)).")
 REFUSED = CONFIRMED.replace("Confirmed", "HeardRefused").replace("Wrote", "Refuses")
+HELD = CONFIRMED.replace("Confirmed", "HeardHeld").replace("Wrote", "Keeps")
+# What is only kept, the sender must not forget.
+KEPT_ONLY = CONFIRMED.replace("Wrote", "Keeps")
 
 
 def history(own):
@@ -423,6 +429,44 @@ process !new s: bitstring; out(c, id(s)); ( !send(s) | !receive(s) )
 
 PLACED = ("query s: bitstring, n: bitstring, a: bitstring, n2: bitstring, b: bitstring, pos: bitstring, m: bitstring; "
           "event(Placed(s, n, a, n2, b, pos, m)) ==> event(SaysContinues(s, n, a, n2, b, pos, m)).")
+
+
+def ended(salted):
+    """The first frame of stream n2 says with which count stream n ended. Whether or not anything of stream n came, the
+    receiver then knows what of it is lost; any number of copies do both under the same numbers."""
+    said = "(ENDED, id(s), n, salt, count)" if salted else "(ENDED, id(s), n, count)"
+    lone = "(=ENDED, =id(s), =n, salt: bitstring, count: bitstring)" if salted \
+        else "(=ENDED, =id(s), =n, count: bitstring)"
+    key2 = "sealing_key(first_key(leaf(tree_m2s(s), n2), salt2))"
+    return f"""
+let send(s: bitstring) =
+  in(c, (n: bitstring, n2: bitstring)); new salt: bitstring; new salt2: bitstring;
+  new m: bitstring; new count: bitstring;
+  let header = (ENC, id(s), n, salt, ZERO) in
+  out(c, (header, aead({KEY("tree_m2s")}, header, (DATA, m))));
+  event SaysEnded(s, n, salt, count);
+  event SaysLone(s, n, count, n2, salt2);
+  let header2 = (ENC, id(s), n2, salt2, ZERO) in
+  out(c, (header2, aead({key2}, header2, {said}))).
+let receive(s: bitstring) =
+  in(c, (header: bitstring, e: bitstring)); let (=ENC, =id(s), n: bitstring, salt: bitstring, =ZERO) = header in
+  let (=DATA, m: bitstring) = aopen({KEY("tree_m2s")}, header, e) in
+  in(c, (header2: bitstring, e2: bitstring)); let (=ENC, =id(s), n2: bitstring, salt2: bitstring, =ZERO) = header2 in
+  let {lone.replace("salt: bitstring", "=salt")} = aopen({key2}, header2, e2) in
+  event ToldEnd(s, n, salt, count).
+let receive_lone(s: bitstring) =
+  in(c, (n: bitstring, header2: bitstring, e2: bitstring));
+  let (=ENC, =id(s), n2: bitstring, salt2: bitstring, =ZERO) = header2 in
+  let {lone} = aopen({key2}, header2, e2) in
+  event ToldLone(s, n, count, n2, salt2).
+process !new s: bitstring; out(c, id(s)); ( !send(s) | !receive(s) | !receive_lone(s) )
+"""
+
+
+TOLD = ("query s: bitstring, n: bitstring, salt: bitstring, count: bitstring; "
+        "event(ToldEnd(s, n, salt, count)) ==> event(SaysEnded(s, n, salt, count)).")
+TOLD_LONE = ("query s: bitstring, n: bitstring, count: bitstring, n2: bitstring, salt2: bitstring; "
+             "event(ToldLone(s, n, count, n2, salt2)) ==> event(SaysLone(s, n, count, n2, salt2)).")
 
 
 def will():
@@ -596,11 +640,12 @@ model("stream-forgets", "the same without the receive state.", [(GOT, F), (GOT.r
 model("kill", "a KILL is the sender's, and ends a session once.",
       [("query s: bitstring, n: bitstring; inj-event(Killed(s, n)) ==> inj-event(Kills(s, n)).", T),
        ("query s: bitstring, n: bitstring; event(Killed(s, n)).", F)], LEAF + STREAM_EVENTS + ONCE, kill())
-model("confirm", "what is confirmed was written, and what is refused was refused, if directories were copied as well.",
-      [(CONFIRMED, T), (REFUSED, T), (REACHED(CONFIRMED), F), (REACHED(REFUSED), F)],
+model("confirm", "what is confirmed, refused or held was written, refused or kept, if directories were copied as well.",
+      [(CONFIRMED, T), (REFUSED, T), (HELD, T), (KEPT_ONLY, F), (REACHED(CONFIRMED), F), (REACHED(REFUSED), F),
+       (REACHED(HELD), F)],
       LEAF + STREAM_EVENTS, confirms(True))
 model("confirm-copies", "the same if neither named the salt: a copy's stream would be confirmed.",
-      [(CONFIRMED, F), (REFUSED, F)], LEAF + STREAM_EVENTS, confirms(False))
+      [(CONFIRMED, F), (REFUSED, F), (HELD, F)], LEAF + STREAM_EVENTS, confirms(False))
 model("history", "what the receiver believes that A said of a session of A, A said, whatever other peers say.",
       [(BELIEVED, T), (REACHED(BELIEVED), F)], LEAF + STREAM_EVENTS + PEERS, history(True))
 model("history-any", "the same if a session id named a session with any peer.",
@@ -609,6 +654,10 @@ model("continues", "a stream that is placed in a sequence continues it, if direc
       [(PLACED, T), (REACHED(PLACED), F)], LEAF + STREAM_EVENTS, continues(True))
 model("continues-copies", "the same if it did not name the salt: it would be placed in a copy's sequence.",
       [(PLACED, F)], LEAF + STREAM_EVENTS, continues(False))
+model("ended", "what is told of the end of a stream, also of one that is lost whole, is true, with copies as well.",
+      [(TOLD, T), (TOLD_LONE, T), (REACHED(TOLD), F), (REACHED(TOLD_LONE), F)], LEAF + STREAM_EVENTS, ended(True))
+model("ended-copies", "the same if it did not name the salt: a copy's count would be taken for this stream's.",
+      [(TOLD, F)], LEAF + STREAM_EVENTS, ended(False))
 model("will", "a will is the sender's, and comes at most once for each connection.",
       [(WILL_ONCE, T), (REACHED(WILL_ONCE), F)], LEAF + STREAM_EVENTS + ONCE, will())
 model("will-late", "after stream 0 ended, no will of it is accepted; one of an open stream is.",

@@ -104,7 +104,7 @@ impl SendRun<'_> {
     /// Tells the timeouts whether anything waits to be delivered, for whatever reason. If nothing but a pace holds it back,
     /// time counts from now.
     pub(super) fn observe_waiting(&mut self, now: Instant) {
-        self.timeouts.observe(self.source.awaits_delivery(self.in_flight()), now);
+        self.timeouts.observe(self.source.awaits_delivery(self.in_flight()), self.source.keeps_input(), now);
         if !self.awaits_answer() && self.events.is_connected() && self.gate.opens_at().is_some() {
             self.timeouts.progress(now);
         }

@@ -132,6 +132,12 @@ pub(super) trait MessageSource {
     /// whole.
     fn awaits_delivery(&self, in_flight: Pending) -> bool;
 
+    /// Whether what may still come on standard input is kept for the next run, if this one cannot deliver it. A timeout
+    /// does not end such a run.
+    fn keeps_input(&self) -> bool {
+        false
+    }
+
     /// Whether all that was read is delivered, though the stream may not be over: the next run can end that. Without a
     /// disk there is no next run.
     fn is_delivered(&self) -> bool {

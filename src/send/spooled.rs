@@ -323,6 +323,10 @@ impl MessageSource for Spooled<'_> {
         in_flight.messages > 0 || self.spool.pending().messages > begun || self.intake.is_blocked()
     }
 
+    fn keeps_input(&self) -> bool {
+        self.input_fd(true).is_some()
+    }
+
     fn is_delivered(&self) -> bool {
         self.has_all_input() && self.spool.is_empty()
     }

@@ -1,7 +1,7 @@
 //! How long a run waits for an acknowledgement: before it reports that, and before it ends.
 //!
-//! These timeouts all run from [`Timeouts::waiting_since`]. While nothing waits none of them runs but [`STOP_TIMEOUT`], which then
-//! runs from the signal:
+//! These timeouts run from [`Timeouts::waiting_since`], `--timeout` from when the input is read, too. While nothing waits
+//! none of them runs but [`STOP_TIMEOUT`], which then runs from the signal:
 //!
 //! | timeout | of | then |
 //! |---|---|---|
@@ -45,6 +45,8 @@ pub(super) struct Timeouts {
     confirmed: bool,
     /// When something was last delivered, or when the first message began to wait if that is later; none while nothing waits.
     waiting_since: Option<Instant>,
+    /// The same of runs that keep no more of their input: from here `--timeout` counts.
+    full_since: Option<Instant>,
     /// When a signal asked the run to stop.
     stopping_since: Option<Instant>,
     silence: ReportThrottle,
@@ -52,17 +54,28 @@ pub(super) struct Timeouts {
 
 impl Timeouts {
     pub(super) fn new(timeout: Option<Duration>, confirmed: bool) -> Self {
-        Self { timeout, confirmed, waiting_since: None, stopping_since: None, silence: ReportThrottle::once() }
+        Self {
+            timeout,
+            confirmed,
+            waiting_since: None,
+            full_since: None,
+            stopping_since: None,
+            silence: ReportThrottle::once(),
+        }
     }
 
-    /// Whether messages wait to be delivered, as of now: before each question to this, and after sending.
-    pub(super) fn observe(&mut self, waiting: bool, now: Instant) {
+    /// Whether messages wait to be delivered, and whether input that may still come is kept whatever the broker does: as of
+    /// now, before each question to this, and after sending. A run that gave up while it keeps its input would lose what
+    /// the writer at the other end of the pipe has not written yet.
+    pub(super) fn observe(&mut self, waiting: bool, keeps_input: bool, now: Instant) {
         self.waiting_since = waiting.then(|| self.waiting_since.unwrap_or(now));
+        self.full_since = (waiting && !keeps_input).then(|| self.full_since.unwrap_or(now));
     }
 
     /// Something was delivered: for what still waits, time counts from here.
     pub(super) fn progress(&mut self, now: Instant) {
         self.waiting_since = self.waiting_since.map(|_| now);
+        self.full_since = self.full_since.map(|_| now);
     }
 
     /// A signal asks the run to stop; true for the first one.
@@ -116,7 +129,7 @@ impl Timeouts {
     }
 
     fn give_up_at(&self) -> Option<Instant> {
-        Some(self.waiting_since? + self.timeout?)
+        Some(self.full_since? + self.timeout?)
     }
 
     /// Whether or not a message waits: with a spool and without a broker the end of a stream cannot even be sealed.
@@ -147,16 +160,32 @@ mod tests {
         let start = Instant::now();
         let mut timeouts = Timeouts::new(Some(secs(10)), false);
         assert_eq!(timeouts.deadlines().count(), 0);
-        timeouts.observe(true, start + secs(100));
-        timeouts.observe(true, start + secs(105));
+        timeouts.observe(true, false, start + secs(100));
+        timeouts.observe(true, false, start + secs(105));
         assert_eq!(timeouts.expired(start + secs(109)), None);
         timeouts.progress(start + secs(109));
-        timeouts.observe(true, start + secs(109));
+        timeouts.observe(true, false, start + secs(109));
         assert_eq!(timeouts.expired(start + secs(118)), None);
         assert_eq!(timeouts.deadlines().collect::<Vec<_>>(), [start + secs(119)]);
         assert_eq!(timeouts.expired(start + secs(119)), Some((Exit::TryAgain, "timed out")));
-        timeouts.observe(false, start + secs(119));
+        timeouts.observe(false, false, start + secs(119));
         assert_eq!(timeouts.expired(start + secs(1000)), None);
+    }
+
+    #[test]
+    fn a_run_that_keeps_its_input_gives_up_only_after_that() {
+        let start = Instant::now();
+        let mut timeouts = Timeouts::new(Some(secs(10)), true);
+        timeouts.observe(true, true, start);
+        assert!(timeouts.expired(start + secs(1000)).is_none() && timeouts.is_silent(start + secs(5)));
+        timeouts.observe(true, false, start + secs(1000));
+        assert_eq!(timeouts.expired(start + secs(1009)), None);
+        assert_eq!(timeouts.expired(start + secs(1010)), Some((Exit::TryAgain, "timed out")));
+        timeouts.observe(true, true, start + secs(1010));
+        timeouts.progress(start + secs(1010));
+        assert_eq!(timeouts.expired(start + secs(2000)), None);
+        assert!(timeouts.begin_stop(start + secs(2000)));
+        assert_eq!(timeouts.expired(start + secs(2005)), Some((Exit::DataLost, "stopped by a signal")));
     }
 
     #[test]
@@ -171,7 +200,7 @@ mod tests {
     fn a_stopped_run_goes_on_while_something_is_acknowledged() {
         let start = Instant::now();
         let mut timeouts = Timeouts::new(None, false);
-        timeouts.observe(true, start);
+        timeouts.observe(true, false, start);
         assert!(timeouts.begin_stop(start + secs(60)));
         assert!(!timeouts.begin_stop(start + secs(61)));
         assert_eq!(timeouts.expired(start + secs(64)), None);
@@ -193,7 +222,7 @@ mod tests {
     fn silence_is_reported_once_until_it_ends() {
         let start = Instant::now();
         let mut timeouts = Timeouts::new(None, true);
-        timeouts.observe(true, start);
+        timeouts.observe(true, false, start);
         assert!(!timeouts.is_silent(start + secs(4)) && timeouts.is_silent(start + secs(5)));
         assert_eq!(timeouts.deadlines().min(), Some(start + secs(5)));
         assert!(timeouts.report_silence(start + secs(5)) && !timeouts.report_silence(start + secs(6)));
@@ -206,13 +235,13 @@ mod tests {
         let start = Instant::now();
         for (timeout, until) in [(None, 30), (Some(secs(60)), 30), (Some(secs(10)), 10)] {
             let mut timeouts = Timeouts::new(timeout, true);
-            timeouts.observe(true, start);
+            timeouts.observe(true, false, start);
             timeouts.progress(start);
             assert!(!timeouts.is_end_overdue(start + secs(until - 1)) && timeouts.is_end_overdue(start + secs(until)));
             assert!(timeouts.deadlines().any(|deadline| deadline == start + secs(until)));
         }
         let mut timeouts = Timeouts::new(None, false);
-        timeouts.observe(true, start);
+        timeouts.observe(true, false, start);
         assert!(!timeouts.is_end_overdue(start + secs(1000)), "nobody is asked");
     }
 }

@@ -82,7 +82,7 @@ pub(super) fn wait<O: Blocker>(
                 return Err(SendFailure::GivenUp(left));
             }
         }
-        timeouts.observe(blocker.awaits_delivery(), now);
+        timeouts.observe(blocker.awaits_delivery(), blocker.input_fd().is_some(), now);
         if let Some((_, what)) = timeouts.ended(stop, now) {
             blocker.keep_input(true, now)?;
             return Err(SendFailure::GivenUp(blocker.given_up(what)));

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// How long any wait may take before the test fails: debug builds on a busy machine are slow.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(180);
 
 /// Returns once `condition` holds. If it does not hold by the deadline, fails the test and names `what` it waited for.
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {

@@ -2,6 +2,7 @@
 //! which it arrived: nothing is lost or duplicated, whichever run is killed and whenever.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -141,7 +142,10 @@ fn a_run_that_waited_knows_the_session_that_the_other_one_moved_to() {
 #[test]
 fn a_run_that_waited_finds_the_first_session() {
     let broker = Broker::start();
-    let pair = Pair::enrolled(&broker, "gcm");
+    let pair = Pair::paired(&broker, "gcm");
+    // The broker keeps for it what is sent as soon as there is a session again.
+    pair.slave.listen(&[]).stop();
+    pair.master.runtime_files().iter().for_each(|(path, _)| fs::remove_file(path).unwrap());
     let mut first = Process::spawn(pair.master.send(&spooled(&[])));
     first.write("one\n");
     first.wait_for("meanwhile, input waits in the spool");
@@ -196,7 +200,10 @@ fn a_run_that_is_told_to_stop_leaves_the_rest_to_another_one() {
 #[test]
 fn without_a_session_several_runs_fill_the_spool() {
     let broker = Broker::start();
-    let pair = Pair::enrolled(&broker, "gcm");
+    let pair = Pair::paired(&broker, "gcm");
+    // The broker keeps for it what is sent as soon as there is a session again.
+    pair.slave.listen(&[]).stop();
+    pair.master.runtime_files().iter().for_each(|(path, _)| fs::remove_file(path).unwrap());
     let mut first = Process::spawn(pair.master.send(&spooled(&[])));
     first.write("one\n");
     first.wait_for("meanwhile, input waits in the spool");

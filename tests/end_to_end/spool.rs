@@ -92,6 +92,27 @@ fn what_is_read_while_the_broker_is_away_waits_for_the_next_run() {
     receiver.wait().succeeded().wrote(&all);
 }
 
+/// A sensor may take longer than the run would wait for the broker.
+#[test]
+fn a_run_gives_up_only_once_its_input_has_ended() {
+    let mut broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    broker.stop();
+    let with_timeout = [&SPOOL[..], &["--timeout", "1"]].concat();
+    for (session, count) in [(true, "2 messages (10 bytes)"), (false, "4 messages (20 bytes)")] {
+        if !session {
+            pair.master.runtime_files().iter().for_each(|(path, _)| fs::remove_file(path).unwrap());
+        }
+        pair.master.send_all(&with_timeout, "older\n").failed(&[75], &["left in the spool"]);
+        let mut sender = Process::spawn(pair.master.send(&spooled(&["--timeout", "1"])));
+        sender.wait_for("in the spool from an earlier run");
+        // Not a wait for anything: the time that the run would have had.
+        thread::sleep(Duration::from_millis(1500));
+        sender.write("new\n");
+        sender.wait().failed(&[75], &["left in the spool", count]);
+    }
+}
+
 #[test]
 fn a_session_agreed_while_it_waited_is_the_one_that_is_used() {
     let broker = Broker::start();
@@ -150,15 +171,18 @@ fn without_a_session_input_waits_for_one() {
 }
 
 #[test]
-fn time_counts_while_something_waits_for_the_first_session() {
+fn no_timeout_ends_the_wait_for_the_first_session_while_input_may_come() {
     let broker = Broker::start();
     let pair = Pair::enrolled(&broker, "gcm");
     let mut idle = Process::spawn(pair.master.send(&["--spool", "idle", "--timeout", "1", LINK]));
     let mut busy = Process::spawn(pair.master.send(&spooled(&["--timeout", "1"])));
     idle.wait_for("meanwhile, input waits in the spool");
     busy.write("one\n");
+    busy.wait_for("meanwhile, input waits in the spool");
+    // Not a wait for anything: the time that the runs would have had.
+    thread::sleep(Duration::from_millis(1500));
+    assert!(busy.is_running());
     busy.wait().failed(&[75], &["no session", "left in the spool"]);
-    // It was there as long as the other one, and nothing waited.
     pair.agree();
     let receiver = pair.slave.listen(&[]);
     idle.write("two\n");

@@ -68,6 +68,7 @@ pub mod legacy;
 mod backoff;
 mod pace;
 mod report_throttle;
+mod space_wait;
 
 // Words: of failure, for names, for a person's eyes.
 pub mod error;

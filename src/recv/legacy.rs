@@ -11,7 +11,6 @@ use bytes::Bytes;
 use super::delivery::{Completion, Delivery, Joint, Metadata};
 use super::incoming::{Disposition, GivenUp, IncomingStreams, oversize};
 use super::left_messages::LeftMessage;
-use super::recording::{RETRY_INTERVAL, SPACE_AGAIN, is_disk_full, waiting_for_space};
 use super::{RecvOptions, SESSION_ENDED, Scope};
 use crate::config::Legacy;
 use crate::crypto::legacy::BLOCK_LEN;
@@ -22,6 +21,7 @@ use crate::mqtt::{Message, Qos, Receipt};
 use crate::report::Reporter;
 use crate::report_throttle::{KeyedReportThrottle, ReportThrottle};
 use crate::session::SessionId;
+use crate::space_wait::SpaceWait;
 use crate::stream::StreamId;
 use crate::suite::Suite;
 use crate::text::{count, escape};
@@ -41,17 +41,13 @@ const MAX_SHOWN: usize = 60;
 
 /// The texts that come under the session of a link.
 pub(super) struct LegacyTexts<'a> {
-    store: Store,
-    /// No other sts-recv runs on the link.
-    _lock: Lock,
+    session: WatchedSession,
     report: &'a Reporter,
     /// The first stream is the first text.
     scope: Scope,
-    is_cbc: bool,
     format: TextFormat,
     received: u64,
-    dropped: DroppedMessages,
-    session: SessionWatch,
+    dropped: DroppedMessages<'a>,
     unrecorded: UnrecordedMessages,
 }
 
@@ -62,25 +58,30 @@ struct TextFormat {
 }
 
 /// What was not written, and how much of it is reported.
-struct DroppedMessages {
+struct DroppedMessages<'a> {
+    report: &'a Reporter,
+    is_cbc: bool,
     damaged: u64,
     reported: KeyedReportThrottle<u64>,
     repeated: ReportThrottle,
 }
 
-/// Whether the session is still there.
-struct SessionWatch {
+/// The session on disk, as long as it is there.
+struct WatchedSession {
+    store: Store,
+    /// No other sts-recv runs on the link.
+    _lock: Lock,
     has_ended: bool,
-    /// When to look for it again.
+    /// When to look whether it is still there.
     check_at: Instant,
 }
 
 /// Messages that wait for space on the disk, since the session that they change cannot be written down. There are several only
 /// if they came before the run.
+#[derive(Default)]
 struct UnrecordedMessages {
     messages: VecDeque<Message>,
-    /// When to try again.
-    retry_at: Instant,
+    space: SpaceWait,
 }
 
 impl<'a> LegacyTexts<'a> {
@@ -98,31 +99,50 @@ impl<'a> LegacyTexts<'a> {
         let store = Store::new(link.cache()?, legacy);
         let lock = store.cache().lock_receiving()?;
         store.check()?;
+        let check_at = Instant::now() + CHECK_INTERVAL;
         Ok(Self {
-            store,
-            _lock: lock,
+            session: WatchedSession { store, _lock: lock, has_ended: false, check_at },
             report,
             scope,
-            is_cbc: legacy.aes == Suite::Cbc,
             format: TextFormat { with_metadata: format.needs_metadata(), keeps_blank: binary },
             received: 0,
-            dropped: DroppedMessages::default(),
-            session: SessionWatch { has_ended: false, check_at: Instant::now() + CHECK_INTERVAL },
-            unrecorded: UnrecordedMessages { messages: VecDeque::new(), retry_at: Instant::now() },
+            dropped: DroppedMessages::new(report, legacy.aes == Suite::Cbc),
+            unrecorded: UnrecordedMessages::default(),
         })
+    }
+
+    /// What becomes of a message; `None` where it waits for space on the disk, unless that `is_given_up`.
+    fn take(&mut self, message: Message, is_given_up: bool, now: Instant) -> Result<Option<Disposition>> {
+        let (store, UnrecordedMessages { messages, space }) = (&self.session.store, &mut self.unrecorded);
+        if !is_given_up && !space.may_write(now) {
+            messages.push_front(message);
+            return Ok(None);
+        }
+        let opened = space.unless_full(store.open(&message.payload), now)?;
+        space.tell("what was received", self.report);
+        let opened = match opened {
+            Some(opened) => opened,
+            None if is_given_up => {
+                self.report
+                    .warning("the disk is full; a message was received and not recorded: the next one may be damaged");
+                store.peek(&message.payload)?
+            }
+            None => {
+                messages.push_front(message);
+                return Ok(None);
+            }
+        };
+        Ok(Some(self.act(opened, message, now)))
     }
 
     /// What becomes of a message that decrypts to this.
     fn act(&mut self, opened: Option<Decrypted>, message: Message, now: Instant) -> Disposition {
-        let is_cbc = self.is_cbc;
         match opened {
             Some(Decrypted::Text(text)) => return self.deliver(text, message),
             Some(Decrypted::Kill) => self.end("the other device ended the session"),
-            Some(Decrypted::Damaged(rest)) => self.tell_damaged(|| damage(message.payload.len(), &rest, is_cbc), now),
-            Some(Decrypted::OtherMode) => {
-                self.tell_damaged(|| format!("the other device encrypts with another `aes`; {OTHER_AES}"), now);
-            }
-            Some(Decrypted::Repeated) => self.tell_repeated(now),
+            Some(Decrypted::Damaged(rest)) => self.dropped.damaged(message.payload.len(), &rest, now),
+            Some(Decrypted::OtherMode) => self.dropped.other_mode(now),
+            Some(Decrypted::Repeated) => self.dropped.repeated(now),
             Some(Decrypted::NotWhole) => self.report.verbose("dropped a message of a pairing, or from another sender"),
             None => {
                 self.report.verbose("dropped a message: there is no session for it");
@@ -142,21 +162,6 @@ impl<'a> LegacyTexts<'a> {
         self.session.has_ended = true;
         self.report.info(why);
     }
-
-    /// A message could not be read: `what` is said of it.
-    fn tell_damaged(&mut self, what: impl FnOnce() -> String, now: Instant) {
-        self.dropped.damaged += 1;
-        if self.dropped.reported.is_due(&self.dropped.damaged, now) {
-            self.report.warning(format_args!("dropped a damaged message: {}", what()));
-        }
-    }
-
-    fn tell_repeated(&mut self, now: Instant) {
-        if let Some(unsaid) = self.dropped.repeated.happened(now) {
-            let dropped = count(unsaid + 1, "message");
-            self.report.warning(format_args!("dropped, as received before or sent by this device: {dropped}"));
-        }
-    }
 }
 
 impl TextFormat {
@@ -171,18 +176,46 @@ impl TextFormat {
     }
 }
 
-impl Default for DroppedMessages {
-    fn default() -> Self {
+impl<'a> DroppedMessages<'a> {
+    fn new(report: &'a Reporter, is_cbc: bool) -> Self {
         let reported = KeyedReportThrottle::every(REPORT_INTERVAL, MAX_REPORTS);
-        Self { damaged: 0, reported, repeated: ReportThrottle::every(REPORT_INTERVAL) }
+        Self { report, is_cbc, damaged: 0, reported, repeated: ReportThrottle::every(REPORT_INTERVAL) }
     }
-}
 
-impl DroppedMessages {
+    /// A message of this length decrypts to no text, but to this after its first block.
+    fn damaged(&mut self, len: usize, rest: &[u8], now: Instant) {
+        let is_cbc = self.is_cbc;
+        self.unreadable(|| damage(len, rest, is_cbc), now);
+    }
+
+    /// A message is encrypted under this key, but as the other value of `aes` has it.
+    fn other_mode(&mut self, now: Instant) {
+        self.unreadable(|| format!("the other device encrypts with another `aes`; {OTHER_AES}"), now);
+    }
+
+    /// A message could not be read: `what` is said of it.
+    fn unreadable(&mut self, what: impl FnOnce() -> String, now: Instant) {
+        self.damaged += 1;
+        if self.reported.is_due(&self.damaged, now) {
+            self.report.warning(format_args!("dropped a damaged message: {}", what()));
+        }
+    }
+
+    fn repeated(&mut self, now: Instant) {
+        if let Some(unsaid) = self.repeated.happened(now) {
+            let dropped = count(unsaid + 1, "message");
+            self.report.warning(format_args!("dropped, as received before or sent by this device: {dropped}"));
+        }
+    }
+
     /// The error of a run in which data was lost, if any was.
     fn data_lost(&self) -> Option<Error> {
-        let why = (self.damaged > 0).then(|| format!("damaged: {}", count(self.damaged, "message")));
-        why.map(|why| Error::new(Exit::DataLost, "data was lost").because(why))
+        self.count().map(|damaged| Error::new(Exit::DataLost, "data was lost").because(damaged))
+    }
+
+    /// How many messages were damaged, if any were.
+    fn count(&self) -> Option<String> {
+        (self.damaged > 0).then(|| format!("damaged: {}", count(self.damaged, "message")))
     }
 }
 
@@ -210,16 +243,13 @@ impl IncomingStreams for LegacyTexts<'_> {
             self.report.verbose("dropped a message that the broker kept");
             return Ok(Disposition::Drop(message.receipt));
         }
-        if !self.waits_for_space() {
-            let opened = self.store.open(&message.payload);
-            if !is_disk_full(&opened) {
-                return Ok(self.act(opened?, message, now));
-            }
-            self.report.info(waiting_for_space("what was received"));
-            self.unrecorded.retry_at = now + RETRY_INTERVAL;
-        }
-        self.unrecorded.messages.push_back(message);
-        Ok(Disposition::Hold { is_followed: true })
+        let taken = if self.waits_for_space() {
+            self.unrecorded.messages.push_back(message);
+            None
+        } else {
+            self.take(message, false, now)?
+        };
+        Ok(taken.unwrap_or(Disposition::Hold { is_followed: true }))
     }
 
     fn reject_oversize(&mut self, len: usize, _now: Instant) {
@@ -227,30 +257,11 @@ impl IncomingStreams for LegacyTexts<'_> {
     }
 
     fn next_released(&mut self, given_up: GivenUp<'_>, now: Instant) -> Result<Option<Disposition>> {
-        let is_given_up = matches!(given_up, GivenUp::All);
-        if !is_given_up && now < self.unrecorded.retry_at {
-            return Ok(None);
-        }
         let Some(message) = self.unrecorded.messages.pop_front() else { return Ok(None) };
         if self.is_complete() {
             return Ok(Some(Disposition::Leave(LeftMessage::text(message))));
         }
-        let opened = self.store.open(&message.payload);
-        let opened = if !is_disk_full(&opened) {
-            if self.unrecorded.messages.is_empty() {
-                self.report.info(SPACE_AGAIN);
-            }
-            opened?
-        } else if is_given_up {
-            self.report
-                .warning("the disk is full; a message was received and not recorded: the next one may be damaged");
-            self.store.peek(&message.payload)?
-        } else {
-            self.unrecorded.messages.push_front(message);
-            self.unrecorded.retry_at = now + RETRY_INTERVAL;
-            return Ok(None);
-        };
-        Ok(Some(self.act(opened, message, now)))
+        self.take(message, matches!(given_up, GivenUp::All), now)
     }
 
     fn holds_unkept(&self, _keeps: &dyn Fn(Qos) -> bool) -> bool {
@@ -266,7 +277,7 @@ impl IncomingStreams for LegacyTexts<'_> {
         if !self.session.has_ended && now >= self.session.check_at {
             // An end that no message told of: sts-pair --end ran here, or sts-send took the KILL.
             self.session.check_at = now + CHECK_INTERVAL;
-            match self.store.check() {
+            match self.session.store.check() {
                 Err(error) if error.exit() == Exit::TryAgain => self.end("the session has ended"),
                 outcome => outcome?,
             }
@@ -276,8 +287,11 @@ impl IncomingStreams for LegacyTexts<'_> {
 
     fn deadline(&self, now: Instant) -> Option<Instant> {
         // While standard output takes nothing, it is not looked.
-        let retry_at = self.waits_for_space().then_some(self.unrecorded.retry_at);
-        [Some(self.session.check_at), retry_at].into_iter().flatten().filter(|at| *at > now).min()
+        [Some(self.session.check_at), self.unrecorded.space.retry_at()]
+            .into_iter()
+            .flatten()
+            .filter(|at| *at > now)
+            .min()
     }
 
     fn is_complete(&self) -> bool {

@@ -1,28 +1,13 @@
 //! What standard output took is written down before anything follows from it, however long the disk is full.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::delivery::Completion;
 use super::run::RecvRun;
-use crate::error::Lack;
 use crate::event_loop::Stop;
+use crate::space_wait::{RETRY_INTERVAL, SPACE_AGAIN, disk_full, waiting_for_space};
 use crate::text::count;
 use crate::{Error, Result};
-
-/// How often to try again while the disk is full.
-pub(super) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// What the user is told once there is.
-pub(super) const SPACE_AGAIN: &str = "there is space on the disk again";
-
-/// Whether it failed because the disk is full.
-pub(super) fn is_disk_full<T>(outcome: &Result<T>) -> bool {
-    matches!(outcome, Err(error) if error.lack() == Some(Lack::Disk))
-}
-
-/// What the user is told while the disk has no space to record `what`.
-pub(super) fn waiting_for_space(what: &str) -> String {
-    format!("the disk is full; waiting for space to record {what}")
-}
 
 impl RecvRun<'_> {
     /// Does what is owed for what standard output took: it is written down first, then acknowledged.
@@ -48,10 +33,10 @@ impl RecvRun<'_> {
     /// as full would write the same again.
     fn record(&mut self, written: &[Completion], now: Instant) -> Result<()> {
         let mut recorded = self.streams.record(written, now);
-        if is_disk_full(&recorded) {
-            self.report.info(waiting_for_space("what was written"));
+        if let Some(error) = disk_full(&recorded) {
+            self.report.info(waiting_for_space("what was written", error));
             self.pause_reading(true, now);
-            while is_disk_full(&recorded) && self.events.stop_requested() == Stop::No {
+            while disk_full(&recorded).is_some() && self.events.stop_requested() == Stop::No {
                 let now = self.events.begin_turn();
                 self.events.wait(None, Some(now + RETRY_INTERVAL), now)?;
                 recorded = self.streams.record(written, now);

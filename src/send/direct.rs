@@ -44,11 +44,14 @@ impl ReadProgress {
         !matches!(self, Self::NotBegun { .. })
     }
 
-    /// Begins the stream, unless it has begun: the one place that does, whatever there is to send first.
+    /// Begins the stream, unless it has begun or a full disk holds that up: the one place that does, whatever there is to send
+    /// first.
     fn begin(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<()> {
         if !self.is_begun() {
-            let max_data = stream.begin(turn.now)?;
-            *self = Self::Reading(MessageBuffer::new(stream.buffer(), max_data));
+            *self = match stream.begin(turn.now)? {
+                Some(max_data) => Self::Reading(MessageBuffer::new(stream.buffer(), max_data)),
+                None => Self::NotBegun { has_input: true },
+            };
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 //! | what is made and not published | when the gate is open | [`OutgoingStream::next_due`] |
 //! | what is not confirmed, once more | [`OutgoingStream::deadline`], and the receiver's word | the same |
 //! | what is said between two streams | once all before it is confirmed | the same |
+//! | what a full disk held up | [`SpaceWait::retry_at`] | the same |
 //! | the will of another session or stream | [`LastWill::deadline`](super::last_will::LastWill::deadline) | [`Registration`](super::run::Registration) |
 //! | whether the receiver still has the session | [`Timeouts::is_silent`](super::timeouts::Timeouts::is_silent) | [`SendRun::handle_silence`] |
 //!
@@ -50,13 +51,16 @@ use super::failure::RunResult;
 use super::outgoing::{OutgoingMessage, OutgoingStream};
 use super::run::SendRun;
 use crate::event_loop::next_deadline;
+use crate::space_wait::SpaceWait;
 
 impl SendRun<'_> {
     /// When to wake if nothing happens before, in the run's own time; the event loop adds the client's. While the path
     /// is not clear nothing is sent again, and what clears it wakes the run. A time that has passed wakes nobody.
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         let resend = self.stream.deadline().filter(|_| self.is_path_clear());
-        let others = [resend, self.gate.opens_at(), self.source.deadline(now), self.registration.will.deadline()];
+        let space_at = self.stream.space().and_then(SpaceWait::retry_at);
+        let will_at = self.registration.will.deadline();
+        let others = [resend, space_at, self.gate.opens_at(), self.source.deadline(now), will_at];
         next_deadline(now, self.timeouts.deadlines().map(Some).chain(others))
     }
 

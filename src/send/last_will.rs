@@ -32,8 +32,8 @@ enum WillState {
     Unknown,
     /// Nothing has begun: the next one has the will that is set now.
     None,
-    /// It left a will of this.
-    Open(WillOf),
+    /// It left a will of this, or none, as nothing could be decided yet.
+    Open(Option<WillOf>),
 }
 
 impl LastWill {
@@ -62,7 +62,7 @@ impl LastWill {
             }
         }
         if let WillState::Open(left) = self.connection
-            && left != of
+            && left != Some(of)
         {
             self.connection = WillState::Unknown;
             broker.renew();
@@ -73,7 +73,7 @@ impl LastWill {
     /// The broker accepted a connection, and so the will. If that may not be the last one that was set, it is left again.
     pub(super) fn connected(&mut self, broker: &mut Client) {
         match (&self.connection, self.next.take()) {
-            (WillState::None, Some(left)) => self.connection = WillState::Open(left),
+            (WillState::None, left) => self.connection = WillState::Open(left),
             (_, None) => {}
             (WillState::Unknown | WillState::Open(_), Some(_)) => broker.renew(),
         }

@@ -19,6 +19,7 @@ use crate::config::Legacy;
 use crate::files::Lock;
 use crate::legacy::{Decrypted, OTHER_AES, PAIR_AGAIN, Store, max_payload_len, max_text_len, pieces, refused};
 use crate::link::Link;
+use crate::space_wait::SpaceWait;
 use crate::spool::{Pending, Spool};
 use crate::stdio::Split;
 use crate::stream::Content;
@@ -36,9 +37,30 @@ pub(super) struct LegacyStream {
     max_line: usize,
     /// The longest text of a message, in bytes.
     max_text: usize,
-    /// The texts of a line that is more than one message, as far as they are not sent.
-    rest: VecDeque<Bytes>,
+    rest: LineRest,
+    unfollowed: UnfollowedMessages,
 }
+
+/// What is not sent of a line.
+#[derive(Default)]
+struct LineRest {
+    /// The texts of its messages.
+    texts: VecDeque<Bytes>,
+    /// The bytes of the line, while none of its messages was sent: they are counted with the first one.
+    len: usize,
+}
+
+/// What came of the other device while the session could not be written down: our next message continues from it.
+#[derive(Default)]
+struct UnfollowedMessages {
+    /// Oldest first; at most [`MAX_UNFOLLOWED`].
+    payloads: VecDeque<Bytes>,
+    space: SpaceWait,
+}
+
+/// Most messages of the other device that wait for space on the disk: more than can be on their way at a time. Anybody may send
+/// any number.
+const MAX_UNFOLLOWED: usize = 1024;
 
 /// Why there is no will.
 const LATE_WILL: &str = "a message that is sent later would be out of step";
@@ -73,14 +95,59 @@ impl LegacyStream {
         let (topic, max_message) = (link.config.publish.as_str().to_owned(), link.config.mqtt.max_message);
         let listen = link.config.subscribe.plain().to_owned();
         let max_text = max_text_len(topic.len(), max_message);
-        let rest = VecDeque::new();
-        Ok(Self { store, lock, topic, listen, max_line: max_message, max_text, rest })
+        let (rest, unfollowed) = (LineRest::default(), UnfollowedMessages::default());
+        Ok(Self { store, lock, topic, listen, max_line: max_message, max_text, rest, unfollowed })
     }
 
-    /// The next message of the line.
-    fn next_of_line(&mut self) -> Result<Option<Bytes>> {
-        let Some(text) = self.rest.pop_front() else { return Ok(None) };
-        self.store.seal(&text).map(|payload| Some(Bytes::from(payload)))
+    /// The next message of the line, with how many bytes of the input are counted with it; `None` where there is none, or where a
+    /// full disk holds it up.
+    fn next_of_line(&mut self, now: Instant) -> Result<Option<(Bytes, usize)>> {
+        if !self.follow(now)? {
+            return Ok(None);
+        }
+        let Some(text) = self.rest.texts.front() else { return Ok(None) };
+        let sealed = self.store.seal(text);
+        let Some(payload) = self.unfollowed.space.unless_full(sealed, now)? else { return Ok(None) };
+        self.rest.texts.pop_front();
+        Ok(Some((payload.into(), std::mem::take(&mut self.rest.len))))
+    }
+
+    /// Follows what came of the other device; false where a full disk holds that up.
+    fn follow(&mut self, now: Instant) -> Result<bool> {
+        let UnfollowedMessages { payloads, space } = &mut self.unfollowed;
+        if !space.may_write(now) {
+            return Ok(false);
+        }
+        while let Some(payload) = payloads.front() {
+            let Some(opened) = space.unless_full(self.store.follow(payload), now)? else { return Ok(false) };
+            payloads.pop_front();
+            self.store.check_followed(opened.as_ref())?;
+        }
+        Ok(true)
+    }
+}
+
+impl Store {
+    /// That the session goes on after this came.
+    ///
+    /// # Errors
+    /// [`Exit::TryAgain`] where it is over; [`Exit::Config`] where the other device cannot read what is sent.
+    fn check_followed(&self, opened: Option<&Decrypted>) -> Result<()> {
+        let what = match opened {
+            Some(Decrypted::Text(_) | Decrypted::Damaged(_) | Decrypted::Repeated | Decrypted::NotWhole) => {
+                return Ok(());
+            }
+            // It displays as noise what is sent.
+            Some(Decrypted::OtherMode) => {
+                return Err(Error::new(Exit::Config, format!("cannot send to {}", self.cache().link()))
+                    .because("the other device encrypts with another `aes`")
+                    .hint(OTHER_AES));
+            }
+            Some(Decrypted::Kill) => "the other device ended the session",
+            // sts-recv has taken a KILL before, or sts-pair --end ran here.
+            None => "the session has ended",
+        };
+        Err(Error::new(Exit::TryAgain, what).hint(PAIR_AGAIN))
     }
 }
 
@@ -96,8 +163,12 @@ impl OutgoingStream for LegacyStream {
         self.store.check_current()
     }
 
-    fn begin(&mut self, _now: Instant) -> Result<usize> {
-        Ok(max_line_record_len(self.max_line))
+    fn begin(&mut self, _now: Instant) -> Result<Option<usize>> {
+        Ok(Some(max_line_record_len(self.max_line)))
+    }
+
+    fn space(&self) -> Option<&SpaceWait> {
+        Some(&self.unfollowed.space)
     }
 
     fn limit_messages(&mut self, max_message: usize) -> usize {
@@ -120,34 +191,34 @@ impl OutgoingStream for LegacyStream {
     }
 
     fn has_room(&self, _size: usize) -> bool {
-        self.rest.is_empty()
+        self.rest.texts.is_empty()
     }
 
     fn seal(
         &mut self,
         _content: &Content,
         line: BytesMut,
-        _now: Instant,
+        now: Instant,
         _rng: &mut ThreadRng,
     ) -> Result<Option<Bytes>> {
         if line.is_empty() {
             return Ok(None);
         }
         let text = line.strip_suffix(b"\n").unwrap_or(&line);
-        self.rest.extend(pieces(text, self.max_text).into_iter().map(Bytes::copy_from_slice));
-        self.next_of_line()
+        let texts = pieces(text, self.max_text).into_iter().map(Bytes::copy_from_slice).collect();
+        self.rest = LineRest { texts, len: line.len() };
+        Ok(self.next_of_line(now)?.map(|(payload, _)| payload))
     }
 
-    fn next_due(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>> {
-        let payload = self.next_of_line()?;
-        let is_last = self.rest.is_empty();
-        // The bytes of the line were counted with its first message.
-        Ok(payload.map(|payload| OutgoingMessage::new(payload, 0, is_last)))
+    fn next_due(&mut self, now: Instant, _rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>> {
+        let message = self.next_of_line(now)?;
+        let is_last = self.rest.texts.is_empty();
+        Ok(message.map(|(payload, len)| OutgoingMessage::new(payload, len, is_last)))
     }
 
     fn unpublished(&self) -> Pending {
-        let bytes = self.rest.iter().map(|text| text.len() as u64).sum();
-        Pending { messages: self.rest.len() as u64, bytes }
+        let bytes = self.rest.texts.iter().map(|text| text.len() as u64).sum();
+        Pending { messages: self.rest.texts.len() as u64, bytes }
     }
 }
 
@@ -156,33 +227,24 @@ impl ConfirmedStream for LegacyStream {
         Some(&self.listen)
     }
 
-    fn receive(&mut self, payload: &[u8], _now: Instant) -> Result<Reply> {
-        let what = match self.store.follow(payload)? {
-            Some(Decrypted::Text(_) | Decrypted::Damaged(_) | Decrypted::Repeated | Decrypted::NotWhole) => {
-                return Ok(Reply::Nothing);
-            }
-            // It displays as noise what is sent.
-            Some(Decrypted::OtherMode) => {
-                return Err(Error::new(Exit::Config, format!("cannot send to {}", self.store.cache().link()))
-                    .because("the other device encrypts with another `aes`")
-                    .hint(OTHER_AES));
-            }
-            Some(Decrypted::Kill) => "the other device ended the session",
-            // sts-recv has taken a KILL before, or sts-pair --end ran here.
-            None => "the session has ended",
-        };
-        Err(Error::new(Exit::TryAgain, what).hint(PAIR_AGAIN))
+    fn receive(&mut self, payload: &[u8], now: Instant) -> Result<Reply> {
+        let payloads = &mut self.unfollowed.payloads;
+        if payloads.len() == MAX_UNFOLLOWED {
+            payloads.pop_front();
+        }
+        payloads.push_back(Bytes::copy_from_slice(payload));
+        self.follow(now).map(|_| Reply::Nothing)
     }
 }
 
 impl SpoolStream for LegacyStream {
     fn is_record_whole(&self) -> bool {
-        self.rest.is_empty()
+        self.rest.texts.is_empty()
     }
 
     fn reseal_records(&mut self, spool: &mut Spool, _now: Instant) -> Result<u64> {
         // The line to which they belong is read again.
-        self.rest.clear();
+        self.rest = LineRest::default();
         spool.rewind()?;
         Ok(spool.sealed_before())
     }

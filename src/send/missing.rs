@@ -1,13 +1,20 @@
-//! Who was missing when a run ends before everything is delivered: the broker, or the receiver, or the rights of one of the two
-//! devices on the broker.
+//! Who or what was missing when a run ends before everything is delivered: space on the disk, the broker, or the receiver, or the
+//! rights of one of the two devices on the broker.
 
 use super::run::SendRun;
+use crate::space_wait::SpaceWait;
 use crate::{Error, Exit};
+
+/// Why nothing more was sent.
+const DISK_FULL: &str = "the disk with the runtime directory is full";
 
 impl SendRun<'_> {
     /// The error of waiting no longer, for this reason: how much is not delivered, and who was missing. Where that was the broker,
     /// time is not what lacked.
     pub(super) fn undelivered(&self, exit: Exit, what: &str) -> Error {
+        if self.stream.space().and_then(SpaceWait::retry_at).is_some() {
+            return self.unfinished(exit, what).and_because(DISK_FULL);
+        }
         match self.events.outage() {
             Some(outage) => {
                 let exit = if exit == Exit::TryAgain { Exit::Unavailable } else { exit };

@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use rand::rngs::ThreadRng;
 
 use crate::crypto::schedule::Digest;
+use crate::space_wait::SpaceWait;
 use crate::spool::{Pending, Spool};
 use crate::stream::{Content, StreamId};
 use crate::{Rejected, Result};
@@ -88,9 +89,15 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream + WillStream {
         Ok(())
     }
 
-    /// Begins the stream, once there is something to send; returns the most bytes that one message carries. Called once
-    /// for each stream, by the source: a second call would begin another one and leave this without an end.
-    fn begin(&mut self, now: Instant) -> Result<usize>;
+    /// Begins the stream, once there is something to send; returns the most bytes that one message carries, or `None` where a full
+    /// disk holds that up. Called until it has begun, by the source: a further call would begin another one and leave this
+    /// without an end.
+    fn begin(&mut self, now: Instant) -> Result<Option<usize>>;
+
+    /// What a full disk holds up, of a stream that writes down what it sends. [`SpaceWait::retry_at`] wakes the run.
+    fn space(&self) -> Option<&SpaceWait> {
+        None
+    }
 
     /// Keeps the messages of later streams to this many bytes, which the broker bears. Returns the most bytes of data
     /// that a record of a spool may then have.
@@ -133,7 +140,8 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream + WillStream {
     }
 
     /// The payload of the next message of the stream, which says this, with the data in `message`. A stream without
-    /// encryption carries data only: `None` where there is none.
+    /// encryption carries data only: `None` where there is none. `None`, too, where it is not sealed yet, but kept for
+    /// [`OutgoingStream::next_due`].
     fn seal(
         &mut self,
         content: &Content,
@@ -289,7 +297,7 @@ pub(super) trait SpoolStream {
     }
 
     /// Begins a stream if there is none, and decides whether the sequence ends here; `ended` says that no more records
-    /// will be written. False where another stream is due before the next record.
+    /// will be written. False where another stream is due before the next record, or a full disk holds this one up.
     fn prepare_record(&mut self, _spool: &mut Spool, _ended: bool, _now: Instant) -> Result<bool> {
         Ok(true)
     }

@@ -40,8 +40,8 @@ impl OutgoingStream for PlainStream {
         &self.topic
     }
 
-    fn begin(&mut self, _now: Instant) -> Result<usize> {
-        Ok(self.max_message)
+    fn begin(&mut self, _now: Instant) -> Result<Option<usize>> {
+        Ok(Some(self.max_message))
     }
 
     fn limit_messages(&mut self, max_message: usize) -> usize {

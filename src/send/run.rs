@@ -85,7 +85,7 @@ impl SendRun<'_> {
                 }
             }
             let deadline = self.deadline(now);
-            let input = self.source.input_fd(self.may_read()).map(|fd| (fd, PollFlags::IN));
+            let input = self.source.input_fd(self.may_read(now)).map(|fd| (fd, PollFlags::IN));
             self.events.wait(input, deadline, now)?;
         }
     }
@@ -104,7 +104,7 @@ impl SendRun<'_> {
         loop {
             let was_switching = self.stream.is_switching();
             let mut progressed = self.publish_due(now)?;
-            let may_read = self.may_read();
+            let may_read = self.may_read(now);
             let mut turn = Turn { now, connected, rng: &mut self.rng };
             self.source.fill(may_read, &mut *self.stream, &mut turn)?;
             while let Some(message) = self.next_message(now)? {
@@ -120,15 +120,19 @@ impl SendRun<'_> {
                 break;
             }
         }
+        if let Some(space) = self.stream.space() {
+            space.tell("what is sent", self.report);
+        }
         self.observe_waiting(now);
         Ok(self.source.sync()?)
     }
 
     /// Whether standard input is read further: if the client and the stream have room for one more message of any
-    /// length, which the broker may limit.
-    fn may_read(&self) -> bool {
+    /// length, which the broker may limit, and no full disk holds up the stream.
+    fn may_read(&self, now: Instant) -> bool {
         let (broker, topic) = (&self.events.broker, self.stream.topic());
-        broker.knows_broker_limits() && self.gate.client_has_room(broker, topic) && self.stream_has_room()
+        let has_space = self.stream.space().is_none_or(|space| space.may_write(now));
+        has_space && broker.knows_broker_limits() && self.gate.client_has_room(broker, topic) && self.stream_has_room()
     }
 
     /// The next new message, where one may be made.

@@ -1,5 +1,7 @@
-//! Claim: a full disk costs time and nothing else: sts-recv writes nothing that it could not record as written.
+//! Claim: a full disk costs time and nothing else: sts-recv writes nothing that it could not record as written, and sts-send sends
+//! nothing in a stream whose number it could not record as taken.
 
+use std::path::Path;
 use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -8,34 +10,60 @@ use crate::broker::Broker;
 use crate::device::{Device, LINK, Pair, readings};
 use crate::process::{Ended, Process, wait_until};
 
+/// What is said once each: that there is no space, and that there is some again.
+const WAITS: &str = "the disk is full; waiting for space to record ";
+const SPACE_AGAIN: &str = "there is space on the disk again";
+
 /// sts-recv whose record of what it wrote finds no space at these writes.
 fn receiving_without_space(pair: &Pair, writes: &str) -> Process {
-    without_space(&pair.slave, "gateway@recv", writes)
+    let receiver = without_space(&pair.slave, &pair.slave.recv(&["-v", LINK]), "gateway@recv", writes);
+    receiver.wait_for("listening on");
+    receiver
 }
 
-/// sts-recv that finds no space in this file of its runtime directory at these writes, as strace(1) counts them.
-pub(crate) fn without_space(device: &Device, file: &str, writes: &str) -> Process {
-    let recv = device.recv(&["-v", LINK]);
+/// sts-send whose record of a stream number finds no space at these writes.
+fn sending_without_space(pair: &Pair, args: &[&str], writes: &str) -> Process {
+    let sender = &pair.master;
+    let file = sender.runtime_files().into_iter().map(|(path, _)| path).find(|path| is_session_file(path));
+    let temporary = format!("{}.new", file.expect("it is paired").file_name().unwrap().to_str().unwrap());
+    without_space(sender, &sender.send(&[args, &[LINK]].concat()), &temporary, writes)
+}
+
+fn is_session_file(path: &Path) -> bool {
+    let name = path.file_name().unwrap().to_str().unwrap();
+    name.strip_prefix("gateway@").is_some_and(|peer| peer.len() == 32)
+}
+
+/// A tool that finds no space in this file of its runtime directory at these writes, as strace(1) counts them.
+pub(crate) fn without_space(device: &Device, tool: &Command, file: &str, writes: &str) -> Process {
     let record = device.runtime_dir().join(file);
     let inject = format!("inject=write:error=ENOSPC:when={writes}");
     let mut traced = Command::new("strace");
     traced.args(["-o", "/dev/null", "-e", "trace=write", "-e", &inject, "-P"]).arg(record);
-    traced.arg(recv.get_program()).args(recv.get_args()).current_dir(device.path());
-    for (name, value) in recv.get_envs() {
+    traced.arg(tool.get_program()).args(tool.get_args()).current_dir(device.path());
+    for (name, value) in tool.get_envs() {
         match value {
             Some(value) => traced.env(name, value),
             None => traced.env_remove(name),
         };
     }
-    let receiver = Process::spawn(traced);
-    receiver.wait_for("listening on");
-    receiver
+    Process::spawn(traced)
+}
+
+/// Checks that this was said once: the disk is full, and `what` waits; there is space again.
+pub(crate) fn assert_waited(said: &str, what: &str) {
+    assert_eq!(said.matches(&format!("{WAITS}{what}: cannot write ")).count(), 1, "{said}");
+    assert_eq!(said.matches(SPACE_AGAIN).count(), 1, "{said}");
 }
 
 /// Stops the tool that strace runs, which blocks the signal itself.
 pub(crate) fn stop(traced: Process) -> Ended {
+    end_by(traced, Signal::TERM)
+}
+
+fn end_by(traced: Process, signal: Signal) -> Ended {
     let tool = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", traced.id())).unwrap();
-    kill_process(Pid::from_raw(tool.trim().parse().unwrap()).expect("it runs"), Signal::TERM).unwrap();
+    kill_process(Pid::from_raw(tool.trim().parse().unwrap()).expect("it runs"), signal).unwrap();
     traced.wait()
 }
 
@@ -46,9 +74,7 @@ fn what_was_written_is_recorded_once_there_is_space() {
     let receiver = receiving_without_space(&pair, "2..3");
     let input = readings(20);
     pair.master.send_all(&["--each", "--confirm"], input.clone()).succeeded();
-    let said = receiver.stderr();
-    assert_eq!(said.matches("the disk is full; waiting for space to record what was written").count(), 1, "{said}");
-    assert_eq!(said.matches("there is space on the disk again").count(), 1, "{said}");
+    assert_waited(&receiver.stderr(), "what was written");
     receiver.wait_for_stdout(&input);
     stop(receiver).succeeded().wrote(&input);
     // The next run writes none of it again.
@@ -72,4 +98,81 @@ fn a_run_that_is_stopped_without_space_says_what_comes_again() {
     wait_until("the line to come again", || next.written() >= 5);
     next.stop().succeeded().wrote(b"line\n");
     ended.wrote(b"line\n");
+}
+
+#[test]
+fn a_stream_begins_once_there_is_space() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    let mut expected = Vec::new();
+    for args in [&["-v"][..], &["-v", "--spool", "spool"], &["-v", "--confirm"]] {
+        let mut sender = sending_without_space(&pair, args, "1..2");
+        sender.write("line\n");
+        sender.close_stdin();
+        let ended = sender.wait();
+        assert_waited(&ended.stderr, "what is sent");
+        ended.succeeded();
+        expected.extend(b"line\n");
+        receiver.wait_for_stdout(&expected);
+    }
+    receiver.stop().succeeded().wrote(&expected);
+}
+
+#[test]
+fn a_run_that_finds_no_space_in_time_loses_nothing() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let full = "the disk with the runtime directory is full";
+    let spooled = format!("left in the spool spool: 1 message (5 bytes); {full}");
+    let read_none = format!("timed out: nothing was read; {full}");
+    for (args, said) in [(&[][..], read_none), (&["--spool", "spool"], spooled)] {
+        let mut sender = sending_without_space(&pair, &[args, &["--timeout", "2"]].concat(), "1+");
+        sender.write("line\n");
+        sender.close_stdin();
+        sender.wait().failed(&[75], &[WAITS, &said]);
+    }
+    let receiver = pair.slave.listen(&["-n", "2"]);
+    pair.master.send_all(&["--spool", "spool"], "next\n").succeeded();
+    receiver.wait().succeeded().wrote(b"line\nnext\n");
+}
+
+#[test]
+fn a_stream_ends_under_a_new_session_once_there_is_space() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    // The first number is taken; the one for the stream under the next session is not at once.
+    let mut sender = sending_without_space(&pair, &["-v", "--each"], "2..3");
+    sender.write("before\n");
+    receiver.wait_for_stdout(b"before\n");
+    pair.agree();
+    let mut expected = b"before\n".to_vec();
+    // A new session is noticed within a second.
+    wait_until("the next stream to wait", || {
+        if !sender.stderr().contains(WAITS) {
+            sender.write("after\n");
+            expected.extend(b"after\n");
+        }
+        sender.stderr().contains(WAITS)
+    });
+    sender.close_stdin();
+    let ended = sender.wait();
+    assert_waited(&ended.stderr, "what is sent");
+    ended.succeeded();
+    receiver.wait_for_stdout(&expected);
+    receiver.stop().succeeded().wrote(&expected);
+}
+
+#[test]
+fn a_will_is_left_once_there_is_space() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    let sender = sending_without_space(&pair, &["-v", "--will", "it died"], "1..2");
+    sender.wait_for(SPACE_AGAIN);
+    sender.wait_for_times("connected to", 2);
+    end_by(sender, Signal::KILL);
+    receiver.wait_for_stdout(b"it died\n");
+    receiver.stop().succeeded();
 }

@@ -34,6 +34,7 @@ use crate::link::Link;
 use crate::peers::LinkPeers;
 use crate::session::Session;
 use crate::sessions::LinkSessions;
+use crate::space_wait::SpaceWait;
 use crate::spool::Pending;
 use crate::stream::{Content, Continues, Preamble, max_record_len};
 
@@ -51,6 +52,8 @@ pub(super) struct SealedStream {
     confirms: Confirms,
     /// What was sealed again in shorter messages, where no confirms are asked for.
     unpublished: Unpublished,
+    /// A stream number is taken on disk.
+    space: SpaceWait,
 }
 
 impl SealedStream {
@@ -73,6 +76,7 @@ impl SealedStream {
             ended,
             confirms,
             unpublished: Unpublished::default(),
+            space: SpaceWait::default(),
         })
     }
 
@@ -82,6 +86,20 @@ impl SealedStream {
         let sender = self.sessions.begin_stream(&session, self.max_message, self.ended.ends(), &preamble)?;
         self.ended.written();
         Ok(Box::new(ActiveStream::new(self.confirms.ask_in(sender), session)))
+    }
+
+    /// As [`SealedStream::new_stream`]; `None` where a full disk holds it up.
+    fn new_stream_once_space(
+        &mut self,
+        session: Session,
+        continues: Option<Continues>,
+        now: Instant,
+    ) -> Result<Option<Box<ActiveStream>>> {
+        if !self.space.may_write(now) {
+            return Ok(None);
+        }
+        let begun = self.new_stream(session, continues);
+        self.space.unless_full(begun, now)
     }
 
     /// Seals in this stream from now on.
@@ -133,7 +151,7 @@ impl OutgoingStream for SealedStream {
         Ok(())
     }
 
-    fn begin(&mut self, now: Instant) -> Result<usize> {
+    fn begin(&mut self, now: Instant) -> Result<Option<usize>> {
         // The run may have waited long for its first input, and the session found at its start may be gone.
         self.sessions.refresh_if_due(now)?;
         self.confirms.use_sessions(&self.sessions);
@@ -143,13 +161,20 @@ impl OutgoingStream for SealedStream {
                 reserved.sender.limit_messages(self.max_message);
                 reserved
             }
-            None => self.new_stream(self.sessions.current()?.clone(), None)?,
+            None => match self.new_stream_once_space(self.sessions.current()?.clone(), None, now)? {
+                Some(stream) => stream,
+                None => return Ok(None),
+            },
         };
         stream.checked_version = Some(self.sessions.version());
         let max_data = stream.sender.max_record_len();
         self.confirms.restart(now);
         self.enter(stream);
-        Ok(max_data)
+        Ok(Some(max_data))
+    }
+
+    fn space(&self) -> Option<&SpaceWait> {
+        Some(&self.space)
     }
 
     fn limit_messages(&mut self, max_message: usize) -> usize {

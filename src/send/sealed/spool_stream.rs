@@ -13,17 +13,20 @@ use crate::stream::Content;
 use crate::{Error, Exit, Result};
 
 impl SealedStream {
-    /// Begins a stream with the next record: one that continues the sequence, or begins one.
-    fn begin_records(&mut self, spool: &mut Spool, now: Instant) -> Result<()> {
-        self.begin(now)?;
+    /// Begins a stream with the next record: one that continues the sequence, or begins one. False where a full disk holds it
+    /// up.
+    fn begin_records(&mut self, spool: &mut Spool, now: Instant) -> Result<bool> {
+        if self.begin(now)?.is_none() {
+            return Ok(false);
+        }
         let sender = &mut self.state.open_stream()?.sender;
         match spool.sequence() {
             Some(sequence) => {
                 sender.continue_sequence(sequence.position_of(spool.next()));
-                Ok(())
             }
-            None => spool.start_sequence(sender.origin(), self.confirms.are_asked_for()),
+            None => spool.start_sequence(sender.origin(), self.confirms.are_asked_for())?,
         }
+        Ok(true)
     }
 }
 
@@ -53,7 +56,9 @@ impl SpoolStream for SealedStream {
             if !spool.has_record() && !is_empty_run && !owes_end {
                 return Ok(true);
             }
-            self.begin_records(spool, now)?;
+            if !self.begin_records(spool, now)? {
+                return Ok(false);
+            }
         }
         if spool.has_record() {
             return Ok(!self.switch_if_due(now)?);

@@ -139,7 +139,11 @@ impl SealedStream {
                 // The continued has no position: what comes after it has the next one.
                 let position = old.sender.position_of(old.sender.next_seq());
                 self.ended.counted(&old.sender, old.sender.next_seq());
-                let next = self.new_stream(self.sessions.current()?.clone(), Some(position))?;
+                let session = self.sessions.current()?.clone();
+                let Some(next) = self.new_stream_once_space(session, Some(position), now)? else {
+                    self.state = SealingState::Draining(old);
+                    return Ok(None);
+                };
                 let (content, message) = (Content::Continued(next.sender.id()), old.sender.buffer(0));
                 let continued = old.seal(&content, message, &mut self.confirms, now, rng)?;
                 self.state = SealingState::Switching { old, next };

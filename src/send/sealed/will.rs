@@ -33,11 +33,13 @@ impl WillStream for SealedStream {
             if let Ok(session) = self.sessions.current() {
                 let session = session.clone();
                 let reserved = match self.take_reserved()? {
-                    Some(reserved) => reserved,
-                    None => self.new_stream(session, None)?,
+                    Some(reserved) => Some(reserved),
+                    None => self.new_stream_once_space(session, None, now)?,
                 };
-                self.topics = reserved.session.topics.clone();
-                self.state = SealingState::Reserved(reserved);
+                if let Some(reserved) = reserved {
+                    self.topics = reserved.session.topics.clone();
+                    self.state = SealingState::Reserved(reserved);
+                }
             }
         }
         Ok(self.state.will_stream().map(|stream| WillOf::Stream(stream.sender.id())))

@@ -138,8 +138,21 @@ impl<'a> LegacyRun<'a> {
         Ok(())
     }
 
-    /// Does what the pairing asks for.
+    /// Does what the pairing asks for. What ends one pairing ends a run that is for one; a service goes on with the next one.
     fn perform(&mut self, now: Instant) -> Result<()> {
+        let performed = self.perform_all(now);
+        let LegacyPurpose::Serve(service) = &mut self.purpose else { return performed };
+        if let Err(error) = performed {
+            service.report_error(&error, self.report, now);
+            // Nothing may be sent that follows what failed: the master waits for it in vain, and gives up.
+            let Legacy { role, aes } = self.session.legacy;
+            self.pairing = Pairing::new(role, aes == Suite::Cbc);
+            self.pairing.begin(now, &mut handshake_rng());
+        }
+        Ok(())
+    }
+
+    fn perform_all(&mut self, now: Instant) -> Result<()> {
         while let Some(output) = self.pairing.poll(now, self.can_send(), &mut handshake_rng()) {
             match output {
                 PairingOutput::Send(frame) => self.send(&frame)?,

@@ -1,7 +1,7 @@
 //! Claim: a full disk costs time and no text. sts-recv keeps what it cannot record, and writes it once it can, or when it is stopped;
-//! sts-send sends nothing that it cannot record, and then nothing out of step.
+//! sts-send sends nothing that it cannot record, and then nothing out of step; sts-pair --serve goes on.
 
-use super::old_program::Role;
+use super::old_program::{OldProgram, Role};
 use super::{BOTH, Link};
 use crate::broker::Broker;
 use crate::device::LINK;
@@ -117,4 +117,24 @@ fn a_sender_without_space_ends_with_the_session() {
     old.send("a text");
     old.stop();
     sender.wait().failed(&[75], &["the other device ended the session", "left in the spool"]);
+}
+
+#[test]
+fn a_service_without_space_pairs_the_next_time() {
+    let broker = Broker::start();
+    let mut link = Link::new(broker.port(), Role::Master, true, 66);
+    let tool = link.device.pair(&["-v", "--serve", LINK]);
+    let service = without_space(&link.device, &tool, SESSION_FILE, "1");
+    service.wait_for("listening on");
+    let first = OldProgram::start(link.old.clone());
+    service.wait_for("No space left on device");
+    first.switch_off();
+    assert!(!first.seen().is_agreed);
+    link.old.seed += 1 << 40;
+    let second = OldProgram::start(link.old.clone());
+    second.wait("encryption on", |seen| seen.is_on);
+    service.wait_for("paired with the master");
+    link.device.send_all(&[], "under the second key\n").succeeded();
+    second.wait("the text", |seen| seen.displayed == [b"under the second key".to_vec()]);
+    stop(service).succeeded();
 }

@@ -298,6 +298,12 @@ impl IncomingStreams for LegacyTexts<'_> {
         self.session.has_ended || (self.scope == Scope::FirstStream && self.received > 0)
     }
 
+    fn report_unfinished(&mut self) {
+        if let Some(damaged) = self.dropped.count() {
+            self.report.info(damaged);
+        }
+    }
+
     fn verdict(&mut self, timed_out: bool) -> Result<()> {
         let lost = self.dropped.data_lost();
         let lost = lost.map(|error| if self.received == 0 { error.hint(NOTHING_READ) } else { error });

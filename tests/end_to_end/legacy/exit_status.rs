@@ -29,7 +29,7 @@ struct Case {
 const LOST: &str = "data was lost: damaged: 1 message";
 
 const CASES: [Case; 8] = [
-    Case { options: &[], has_text: true, end: End::Signal, status: 0, said: "dropped a damaged message" },
+    Case { options: &[], has_text: true, end: End::Signal, status: 0, said: "sts-recv: damaged: 1 message" },
     Case { options: &[], has_text: true, end: End::Kill, status: 65, said: LOST },
     Case { options: &["--timeout", "10"], has_text: false, end: End::BySelf, status: 65, said: LOST },
     Case {

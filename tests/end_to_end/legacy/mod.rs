@@ -34,9 +34,14 @@ struct Link {
 impl Link {
     /// On topics of its own; the old program is in this role.
     fn new(port: u16, role: Role, is_cbc: bool, seed: u64) -> Self {
+        Self::with_topics(port, role, is_cbc, seed, 0)
+    }
+
+    /// As [`Link::new`], on topics of at least this many bytes.
+    fn with_topics(port: u16, role: Role, is_cbc: bool, seed: u64, len: usize) -> Self {
         static LINKS: AtomicU64 = AtomicU64::new(0);
         let number = LINKS.fetch_add(1, Ordering::Relaxed);
-        let (m2s, s2m) = (format!("m2s{number}"), format!("s2m{number}"));
+        let [m2s, s2m] = ["m2s", "s2m"].map(|way| format!("{:/<len$}", format!("{way}{number}")));
         let (publish, listen) = if role == Role::Master { (m2s, s2m) } else { (s2m, m2s) };
         let device = Device::bare();
         let (port_text, ours) = (port.to_string(), if role == Role::Master { "slave" } else { "master" });
@@ -136,6 +141,32 @@ fn texts_of_any_length_cross_in_both_directions_until_the_old_program_ends_the_s
         // Nothing is left of it.
         Process::spawn(link.device.send(&[LINK])).wait().failed(&[75], &["no session"]);
         Process::spawn(link.device.pair(&["--end", LINK])).wait().failed(&[75], &["no session"]);
+    });
+}
+
+#[test]
+fn the_longest_text_depends_on_the_length_of_the_topic() {
+    let broker = Broker::start();
+    thread::scope(|scope| {
+        for ((len, longest), (role, is_cbc)) in [(11, 1004), (12, 988), (27, 988), (28, 972)].into_iter().zip(BOTH) {
+            let port = broker.port();
+            scope.spawn(move || {
+                let mut link = Link::with_topics(port, role, is_cbc, 12, len);
+                assert_eq!((link.old.publish.len(), link.old.listen.len()), (len, len));
+                let old = link.paired();
+                let receiver = link.receiver(&["-n", "1"]);
+                let lines = [longest, longest + 1].map(|len| "x".repeat(len));
+                link.device.send_all(&[], format!("{}\n{}\n", lines[0], lines[1])).succeeded();
+                // One more byte in a message, and the old program would have ended the session.
+                old.wait("all texts", |seen| seen.displayed.len() == 3);
+                assert_eq!(old.seen().displayed.iter().map(Vec::len).collect::<Vec<_>>(), [longest, longest, 1]);
+                // With the blank of its shell.
+                let theirs = "y".repeat(longest - 1);
+                old.send(&theirs);
+                receiver.wait().succeeded().wrote(format!("{theirs}\n").as_bytes());
+                assert_eq!(old.seen().ended, None);
+            });
+        }
     });
 }
 

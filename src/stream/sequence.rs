@@ -104,6 +104,13 @@ impl Receiver {
         (self.is_of_same_peer(continues.origin.stream, opened) && !self.shows_copy(opened)).then_some(continues)
     }
 
+    /// The stream that began the sequence of an open stream of which something came.
+    #[must_use]
+    pub(crate) fn origin(&self, stream: StreamId) -> Option<StreamId> {
+        let streams = self.streams(stream.session).filter(|streams| streams.has_begun(stream.number))?;
+        Some(streams.close_at(stream).sequence.origin.stream)
+    }
+
     /// The position of a sequence that is wanted next; `None` if nothing is known of the sequence.
     fn wanted_position(&self, origin: Origin, except: StreamId) -> Option<u64> {
         if let Some(carrier) = self.carrier(origin, except) {

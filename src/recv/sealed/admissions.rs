@@ -108,6 +108,12 @@ impl Admissions {
         {
             self.link(stream, continues.origin.stream);
         }
+        // An earlier run began it. Later, what came of it may wait where it is.
+        if let Some(origin) = sessions.receiver.origin(stream)
+            && !self.incomplete.contains(stream)
+        {
+            self.link(stream, origin);
+        }
         let head = self.head_of(stream);
         let is_others = opened.content.stays_with_stream()
             && matches!(self.wanted, WantedChains::Chain(selected) if selected != head);

@@ -54,7 +54,8 @@ impl IncomingStreams for SealedStreams<'_> {
         if let Some(message) = self.received.admissions.next_released(given_up, &self.received.sessions, now) {
             return self.receive_sealed(message, true, now).map(Some);
         }
-        Ok(self.received.next_lost_end(given_up, now).map(Disposition::Deliver))
+        let recordable = self.received.next_recordable();
+        Ok(recordable.or_else(|| self.received.next_lost_end(given_up, now)).map(Disposition::Deliver))
     }
 
     fn holds_unkept(&self, keeps: &dyn Fn(Qos) -> bool) -> bool {

@@ -38,18 +38,19 @@ impl LostEnds {
         }
     }
 
-    /// Takes out a stream of which nothing more is waited for, as it waited long enough or is given up. One of which messages
-    /// are held waits for those.
+    /// Takes out a stream of which nothing more is waited for, as it waited long enough or is given up. One of which
+    /// messages are under way waits for those.
     pub(super) fn take_due(
         &mut self,
         now: Instant,
         is_given_up: impl Fn(SessionId) -> bool,
-        is_held: impl Fn(StreamId) -> bool,
+        is_under_way: impl Fn(&EndedStream) -> bool,
     ) -> Option<EndedStream> {
         let is_late = |since| self.stall.has_passed(since, LOST_END_TIMEOUT, now);
         let may_go =
             |stream: StreamId, since: Option<Instant>| since.is_some_and(is_late) || is_given_up(stream.session);
-        let due = self.waiting.iter().find(|(stream, (_, since))| may_go(**stream, *since) && !is_held(**stream));
+        let mut all = self.waiting.iter();
+        let due = all.find(|(stream, (ended, since))| may_go(**stream, *since) && !is_under_way(ended));
         let stream = *due?.0;
         self.waiting.remove(&stream).map(|(ended, _)| ended)
     }

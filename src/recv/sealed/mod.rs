@@ -11,7 +11,7 @@
 //!
 //! Once it is written, the [`ReceiveLog`](receive_log::ReceiveLog) writes it down and owes its sender a confirm. A KILL
 //! ends in [`EndedSessions`](ended_sessions::EndedSessions); what a sender says of how its earlier streams ended, in
-//! [`LostEnds`](lost_ends::LostEnds). All of these are parts of [`ReceivedStreams`], which has what changes several of
+//! [`LostEnds`](lost_ends::LostEnds); when that is written down, in `closed_streams`. All of these are parts of [`ReceivedStreams`], which has what changes several of
 //! them: what is lost, what is refused, and sessions that come and go.
 //!
 //! What a message is of, and what it does, whatever its kind:
@@ -26,6 +26,7 @@
 
 mod admissions;
 mod chains;
+mod closed_streams;
 mod confirm_batch;
 mod confirm_queue;
 mod early_messages;

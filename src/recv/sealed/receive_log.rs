@@ -16,7 +16,7 @@ use crate::recv::delivery::Completion;
 use crate::recv::incoming::ConfirmMessage;
 use crate::session::{Session, SessionId};
 use crate::sessions::LinkSessions;
-use crate::stream::{Confirmed, Content, StreamId, StreamState, max_record_len};
+use crate::stream::{Confirmed, Content, Progress, StreamId, StreamState, max_record_len};
 
 /// How long keys of what is over may stay on disk.
 const ERASURE_INTERVAL: Duration = Duration::from_secs(1);
@@ -75,6 +75,13 @@ impl ReceiveLog {
     /// Whether a stream is written down as written up to a message that is the next one, or nothing of it is.
     pub(super) fn is_written_up_to(&self, StreamId { session, number }: StreamId, next: Option<u32>) -> bool {
         self.state().session(session).and_then(|(streams, _)| streams.next_seq(number)) == next
+    }
+
+    /// Whether all that was accepted of a stream until then is written down.
+    pub(super) fn has_written(&self, Progress { stream, next, .. }: &Progress) -> bool {
+        let streams = self.state().session(stream.session).map(|(streams, _)| streams);
+        let written = streams.and_then(|streams| streams.next_seq(stream.number)).unwrap_or(0);
+        written >= *next || self.is_over(*stream)
     }
 
     /// Writes down what standard output took. Only then are confirms due: what is confirmed, the sender forgets.

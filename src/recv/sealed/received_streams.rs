@@ -3,8 +3,6 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
-
 use super::admissions::Admissions;
 use super::ended_sessions::EndedSessions;
 use super::key_checks::KeyChecks;
@@ -18,14 +16,11 @@ use crate::crypto::schedule::Digest;
 use crate::link::{Link, unix_time};
 use crate::mqtt::{Message, Receipt};
 use crate::peers::LinkPeers;
-use crate::recv::delivery::{Completion, Delivery, Joint};
-use crate::recv::incoming::{Disposition, GivenUp};
+use crate::recv::incoming::Disposition;
 use crate::recv::left_messages::LeftMessage;
 use crate::report::Reporter;
 use crate::sessions::LinkSessions;
-use crate::stream::{
-    AcceptError, Accepted, EndedStream, Gap, HeaderClaim, Opened, OtherStreams, Progress, StreamId, ToldStream,
-};
+use crate::stream::{AcceptError, Accepted, Gap, HeaderClaim, Opened, OtherStreams, StreamId, ToldStream};
 use crate::{Rejected, Result};
 
 /// What a run knows of the streams that it receives.
@@ -37,6 +32,9 @@ pub(super) struct ReceivedStreams<'a> {
     pub(super) lost_ends: LostEnds,
     pub(super) reports: Reports<'a>,
     pub(super) checks: KeyChecks,
+    /// Other streams than that of the message that said so: closed, or put where they were in their sequences. Written
+    /// down too early, what is not written of them would be taken for repeated.
+    pub(super) unrecorded: Vec<ToldStream>,
 }
 
 impl<'a> ReceivedStreams<'a> {
@@ -58,6 +56,7 @@ impl<'a> ReceivedStreams<'a> {
             ended: EndedSessions::default(),
             lost_ends: LostEnds::default(),
             reports: Reports::new(report, &link.config),
+            unrecorded: Vec::new(),
         };
         streams.check_keys(now)?;
         Ok(streams)
@@ -74,55 +73,6 @@ impl<'a> ReceivedStreams<'a> {
             let since = (!opened.content.ends_session()).then_some(now);
             self.lost_ends.note(self.sessions.receiver.lost_ends(opened), since);
         }
-    }
-
-    /// The next stream of which the end is lost for good: it is closed, and what is missing of it is reported. Returns
-    /// what is to be written down, after what came of the stream is written.
-    pub(super) fn next_lost_end(&mut self, given_up: GivenUp<'_>, now: Instant) -> Option<Delivery> {
-        loop {
-            let (is_given_up, is_held) = (|id| given_up.includes(id), |stream| self.admissions.holds(stream));
-            let ended = self.lost_ends.take_due(now, is_given_up, is_held)?;
-            if let Some(prior) = self.close_lost_end(&ended) {
-                let completion = Completion { prior, ..Completion::default() };
-                let stream = self.admissions.head_of(ended.stream);
-                return Some(Delivery::new(stream, Bytes::new(), Joint::Continues, None, completion));
-            }
-        }
-    }
-
-    fn close_lost_end(&mut self, ended: &EndedStream) -> Option<Vec<JournalEntry>> {
-        let ToldStream { progress, others, gap } = self.sessions.receiver.close_lost_end(ended)?;
-        let peer = self.sessions.receiver.session(ended.stream.session).map(|session| session.peer)?;
-        // What came of the sequence is written before it is written down that this is over.
-        self.admissions.link(ended.stream, progress.sequence.origin.stream);
-        self.admissions.end(ended.stream);
-        let mut entries = self.note_others(&peer, ended.stream, &others, gap);
-        entries.push(JournalEntry::Progress(progress));
-        Some(entries)
-    }
-
-    /// The run ends: nothing more is waited for. What was accepted and is not written comes again, so that its stream
-    /// stays open.
-    pub(super) fn give_up_lost_ends(&mut self) -> Result<()> {
-        let mut prior = Vec::new();
-        while let Some(ended) =
-            self.lost_ends.take_due(Instant::now(), |_| true, |stream| self.admissions.holds(stream))
-        {
-            let lost = self.sessions.receiver.lost_end(&ended);
-            if lost.is_some_and(|lost| lost.closed().all(|closed| self.is_written(closed)))
-                && let Some(entries) = self.close_lost_end(&ended)
-            {
-                prior.extend(entries);
-            }
-        }
-        let now = Instant::now();
-        self.log.record(&[Completion { prior, ..Completion::default() }], self.sessions.link.cache(), now)
-    }
-
-    /// Whether all is written down that was accepted of a stream.
-    fn is_written(&self, Progress { stream, .. }: &Progress) -> bool {
-        let accepted = self.sessions.receiver.streams(stream.session);
-        self.log.is_written_up_to(*stream, accepted.and_then(|streams| streams.next_seq(stream.number)))
     }
 
     /// The first message under a new session came.
@@ -151,7 +101,7 @@ impl<'a> ReceivedStreams<'a> {
     }
 
     /// As [`ReceivedStreams::note_losses`], of other streams of the sequence, and of one that begins or is closed.
-    fn note_others(
+    pub(super) fn note_others(
         &mut self,
         peer: &Digest,
         stream: StreamId,
@@ -159,16 +109,16 @@ impl<'a> ReceivedStreams<'a> {
         gap: Option<Gap>,
     ) -> Vec<JournalEntry> {
         let mut prior = Vec::new();
-        for ToldStream { progress, others, gap } in &others.moved {
-            prior.extend(self.note_others(peer, progress.stream, others, *gap));
-            // Otherwise what is not written of it would be written down as written.
-            prior.extend(self.is_written(progress).then_some(JournalEntry::Progress(*progress)));
+        for told in &others.moved {
+            // What it says is written down later; it closes nothing else, and moves nothing else.
+            drop(self.note_others(peer, told.progress.stream, &told.others, told.gap));
+            self.unrecorded.push(told.clone());
         }
         let name = || self.sessions.peer_name(peer);
-        for (closed, why) in &others.closed {
-            self.admissions.end(closed.stream);
-            self.reports.stream_closed(&name(), closed.stream.number, *why);
-            prior.push(JournalEntry::Progress(*closed));
+        for &(progress, why) in &others.closed {
+            self.admissions.end(progress.stream);
+            self.reports.stream_closed(&name(), progress.stream.number, why);
+            self.unrecorded.push(ToldStream { progress, others: OtherStreams::default(), gap: None });
         }
         for superseded in &others.superseded {
             self.admissions.end(superseded.stream);
@@ -265,8 +215,14 @@ impl<'a> ReceivedStreams<'a> {
                 self.log.journal.count_rejected(Rejected::StreamReused);
                 Disposition::Drop(message.receipt)
             }
-            HeaderClaim::Closed => self.reject(Rejected::StreamClosed, message.receipt, now),
-            HeaderClaim::Settled => Disposition::Drop(message.receipt),
+            // What came before the stream was closed may still wait for standard output, and come again.
+            HeaderClaim::Closed => {
+                self.note_rejected(Rejected::StreamClosed, now);
+                Disposition::Repeat { stream: self.admissions.head_of(stream), receipt: message.receipt }
+            }
+            HeaderClaim::Settled => {
+                Disposition::Repeat { stream: self.admissions.head_of(stream), receipt: message.receipt }
+            }
             // The broker sends again what was not acknowledged before a run ended.
             HeaderClaim::EndedBefore if !message.dup => {
                 self.reports.number_over(&self.sessions.peer_name(&peer), stream.number, now);
@@ -297,9 +253,13 @@ impl<'a> ReceivedStreams<'a> {
 
     /// Counts a message that is dropped.
     pub(super) fn reject(&mut self, reason: Rejected, receipt: Receipt, now: Instant) -> Disposition {
+        self.note_rejected(reason, now);
+        Disposition::Drop(receipt)
+    }
+
+    fn note_rejected(&mut self, reason: Rejected, now: Instant) {
         self.log.journal.count_rejected(reason);
         self.reports.rejected(reason, now);
-        Disposition::Drop(receipt)
     }
 
     pub(super) fn refresh_if_due(&mut self, now: Instant) -> Result<()> {

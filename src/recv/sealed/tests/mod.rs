@@ -1,5 +1,7 @@
 //! Claim: a run receives from a peer that was unloaded as if it had stayed, and under no session that is gone.
 
+mod unwritten;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;

@@ -1,0 +1,95 @@
+//! Streams that are over by what another stream says, or that are put into another sequence: written down only when all
+//! is written that was accepted of them. What is not written comes again after a crash, and must find its stream open.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::receive_log::ReceiveLog;
+use super::received_streams::ReceivedStreams;
+use crate::Result;
+use crate::cache::JournalEntry;
+use crate::recv::delivery::{Completion, Delivery, Joint};
+use crate::recv::incoming::GivenUp;
+use crate::stream::{EndedStream, Progress, Receiver, StreamId, StreamState, ToldStream};
+
+impl ReceivedStreams<'_> {
+    /// The next stream of which the end is lost for good: it is closed, and what is missing of it is reported. Returns
+    /// what is to be written down, after what came of the stream is written.
+    pub(super) fn next_lost_end(&mut self, given_up: GivenUp<'_>, now: Instant) -> Option<Delivery> {
+        loop {
+            // What is accepted and not written of a stream comes again after a crash: it must find the stream open then.
+            let Self { sessions, admissions, log, lost_ends, .. } = self;
+            let is_under_way =
+                |ended: &EndedStream| admissions.holds(ended.stream) || !is_all_written(ended, &sessions.receiver, log);
+            let ended = lost_ends.take_due(now, |id| given_up.includes(id), is_under_way)?;
+            if let Some(prior) = self.close_lost_end(&ended) {
+                let completion = Completion { prior, ..Completion::default() };
+                let stream = self.admissions.head_of(ended.stream);
+                return Some(Delivery::new(stream, Bytes::new(), Joint::Continues, None, completion));
+            }
+        }
+    }
+
+    fn close_lost_end(&mut self, ended: &EndedStream) -> Option<Vec<JournalEntry>> {
+        let ToldStream { progress, others, gap } = self.sessions.receiver.close_lost_end(ended)?;
+        let peer = self.sessions.receiver.session(ended.stream.session).map(|session| session.peer)?;
+        // What came of the sequence is written before it is written down that this is over.
+        self.admissions.link(ended.stream, progress.sequence.origin.stream);
+        self.admissions.end(ended.stream);
+        let mut entries = self.note_others(&peer, ended.stream, &others, gap);
+        entries.push(JournalEntry::Progress(progress));
+        Some(entries)
+    }
+
+    /// What became of other streams, of which all is written now: what is to be written down of it.
+    pub(super) fn next_recordable(&mut self) -> Option<Delivery> {
+        let (stream, prior) = self.take_recordable()?;
+        let completion = Completion { prior, ..Completion::default() };
+        Some(Delivery::new(self.admissions.head_of(stream), Bytes::new(), Joint::Continues, None, completion))
+    }
+
+    fn take_recordable(&mut self) -> Option<(StreamId, Vec<JournalEntry>)> {
+        let is_written = |told: &ToldStream| told.closed().all(|over| self.log.has_written(over));
+        let told = self.unrecorded.iter().position(is_written)?;
+        let ToldStream { progress, others, gap } = self.unrecorded.remove(told);
+        let gaps = others.gap.into_iter().chain(gap).map(JournalEntry::Lost);
+        let mut entries: Vec<_> = others.superseded.iter().copied().map(JournalEntry::Progress).chain(gaps).collect();
+        // What came of it since says where it is in its sequence, too.
+        let StreamId { session, number } = progress.stream;
+        let next = || self.sessions.receiver.streams(session).and_then(|streams| streams.next_seq(number));
+        if progress.state != StreamState::Open || next() == Some(progress.next) {
+            entries.push(JournalEntry::Progress(progress));
+        }
+        Some((progress.stream, entries))
+    }
+
+    /// The run ends: nothing more is waited for. What was accepted and is not written comes again, so that its stream
+    /// stays open.
+    pub(super) fn give_up_lost_ends(&mut self) -> Result<()> {
+        let mut prior = Vec::new();
+        while let Some((_, entries)) = self.take_recordable() {
+            prior.extend(entries);
+        }
+        while let Some(ended) =
+            self.lost_ends.take_due(Instant::now(), |_| true, |ended| self.admissions.holds(ended.stream))
+        {
+            if is_all_written(&ended, &self.sessions.receiver, &self.log)
+                && let Some(entries) = self.close_lost_end(&ended)
+            {
+                prior.extend(entries);
+            }
+        }
+        let now = Instant::now();
+        self.log.record(&[Completion { prior, ..Completion::default() }], self.sessions.link.cache(), now)
+    }
+}
+
+/// Whether all is written down that was accepted of a stream, and of those that are over with it.
+fn is_all_written(ended: &EndedStream, receiver: &Receiver, log: &ReceiveLog) -> bool {
+    let is_written = |Progress { stream, .. }: &Progress| {
+        let accepted = receiver.streams(stream.session);
+        log.is_written_up_to(*stream, accepted.and_then(|streams| streams.next_seq(stream.number)))
+    };
+    receiver.lost_end(ended).is_none_or(|lost| lost.closed().all(is_written))
+}

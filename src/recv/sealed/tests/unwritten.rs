@@ -1,0 +1,203 @@
+//! Claim: what is accepted and not written of a stream that another one closes, or puts into another sequence, is still wanted
+//! by the next run, and its repetition is acknowledged no earlier than it.
+
+use super::super::admissions::Admissions;
+use super::super::ended_sessions::EndedSessions;
+use super::super::key_checks::KeyChecks;
+use super::super::lost_ends::LostEnds;
+use super::super::reports::Reports;
+use super::*;
+use crate::config::{Config, ConfigSource};
+use crate::mqtt::Qos;
+use crate::recv::incoming::{GivenUp, IncomingStreams};
+use crate::report::{Level, Reporter};
+use crate::stream::{Continues, EndedStream, Preamble, StreamId};
+
+/// A run on a link with one device, of which a session is loaded.
+struct Run<'a> {
+    streams: SealedStreams<'a>,
+    device: Session,
+    now: Instant,
+    _home: tempfile::TempDir,
+}
+
+fn silent() -> Reporter {
+    Reporter::to("sts-test", Level::Error, Box::new(std::io::sink()))
+}
+
+impl<'a> Run<'a> {
+    fn new(report: &'a Reporter) -> Self {
+        let mut gateway = Gateway::new();
+        let device = gateway.agree(0, 1);
+        gateway.look();
+        let source = ConfigSource { link: "plant".parse().unwrap(), path: "plant.conf".into() };
+        let text = "sts_mode = slave\nsubtop = plant/+/up\npubtop = plant/+/down\n";
+        let config = Config::parse(&source, text, &[], &mut |_| panic!("no file is read")).unwrap().config;
+        let Gateway { home, sessions, log, .. } = gateway;
+        let received = ReceivedStreams {
+            sessions,
+            admissions: Admissions::new(false),
+            checks: KeyChecks::of(&[], log.state()),
+            log,
+            ended: EndedSessions::default(),
+            lost_ends: LostEnds::default(),
+            reports: Reports::new(report, &config),
+            unrecorded: Vec::new(),
+        };
+        let streams = SealedStreams { received, plaintext: BytesMut::new(), with_metadata: false, is_complete: false };
+        Self { streams, device, now: Instant::now(), _home: home }
+    }
+
+    fn sender(&self, number: u32) -> Sender {
+        sender(&self.device, number)
+    }
+
+    /// Nothing more is waited for where `was_held`.
+    fn take(&mut self, payload: &bytes::Bytes, was_held: bool) -> Disposition {
+        let receipt = Receipt::of(Qos::AtLeastOnce, 1);
+        let payload = payload.clone();
+        let message =
+            Message { topic: String::new(), payload, qos: Qos::AtLeastOnce, retain: false, dup: false, receipt };
+        self.streams.receive_sealed(message, was_held, self.now).unwrap()
+    }
+
+    fn accept(&mut self, payload: &bytes::Bytes, was_held: bool) -> Delivery {
+        let Disposition::Deliver(delivery) = self.take(payload, was_held) else { panic!("it is not accepted") };
+        delivery
+    }
+
+    fn write(&mut self, delivery: Delivery) {
+        self.streams.record(&[delivery.completion], self.now).unwrap();
+    }
+
+    /// What is to be written down without a message.
+    fn next(&mut self) -> Option<Delivery> {
+        let Disposition::Deliver(delivery) = self.streams.next_released(GivenUp::Nothing, self.now).unwrap()? else {
+            panic!("nothing is held")
+        };
+        Some(delivery)
+    }
+
+    /// The next seq that a run wants which begins now, and whether nothing of the stream is accepted any more.
+    fn written(&self, stream: StreamId) -> (u32, bool) {
+        let streams = self.streams.received.log.state().session(stream.session).map(|(streams, _)| streams);
+        streams.map_or((0, false), |streams| {
+            (streams.next_seq(stream.number).unwrap_or(0), streams.is_over(stream.number))
+        })
+    }
+}
+
+/// A stream that continues another one, from this position on; its first message is lost.
+fn headless(run: &Run<'_>, number: u32, before: &Sender, position: u64) -> Sender {
+    let mut sender = run.sender(number);
+    let continues = Some(Continues { origin: before.origin(), position });
+    sender.begin_with(Preamble { continues, ..Preamble::default() });
+    let _lost = message(&mut sender);
+    sender
+}
+
+fn told(stream: &Sender, count: u32, continues: Option<Continues>) -> EndedStream {
+    EndedStream { stream: stream.id(), salt: stream.salt(), count: Some(count), continues }
+}
+
+#[test]
+fn a_stream_that_is_closed_is_over_once_all_that_came_of_it_is_written() {
+    let report = silent();
+    let mut run = Run::new(&report);
+    let mut closed = run.sender(0);
+    let first = message(&mut closed);
+    let will = closed.will(0, b"gone\n", &mut StdRng::seed_from_u64(1)).unwrap();
+    let waiting = [&first, &will].map(|message| run.accept(message, false));
+    // Its first message would say whether it continues the other one.
+    let mut later = headless(&run, 1, &run.sender(9), 0);
+    let closing = run.accept(&message(&mut later), true);
+    run.write(closing);
+    assert_eq!((run.written(closed.id()), run.written(later.id())), ((0, false), (2, false)));
+    assert!(run.next().is_none(), "the first run may be killed before it is written");
+    for repeated in [&first, &will] {
+        let stream = closed.id();
+        assert!(matches!(run.take(repeated, false), Disposition::Repeat { stream: of, .. } if of == stream));
+    }
+    for delivery in waiting {
+        run.write(delivery);
+    }
+    assert_eq!(run.written(closed.id()), (1, false));
+    let closing = run.next().unwrap();
+    assert_eq!(closing.stream, closed.id(), "after what still waits of it");
+    run.write(closing);
+    assert_eq!(run.written(closed.id()), (0, true));
+    assert!(run.next().is_none());
+}
+
+#[test]
+fn a_stream_is_put_into_its_sequence_once_all_that_came_of_both_is_written() {
+    let report = silent();
+    for goes_on in [false, true] {
+        let mut run = Run::new(&report);
+        let mut one = run.sender(0);
+        let waiting = run.accept(&message(&mut one), false);
+        let mut two = headless(&run, 1, &one, 3);
+        let second = run.accept(&message(&mut two), true);
+        run.write(second);
+        let mut teller = run.sender(2);
+        let continues = Some(Continues { origin: one.origin(), position: 3 });
+        teller.begin_with(Preamble { ended: vec![told(&two, 2, continues)], ..Preamble::default() });
+        let telling = run.accept(&message(&mut teller), false);
+        run.write(telling);
+        assert!(run.next().is_none() && run.written(one.id()) == (0, false));
+        let more = goes_on.then(|| run.accept(&message(&mut two), false));
+        run.write(waiting);
+        let mut lost = 0;
+        while let Some(delivery) = run.next() {
+            lost += usize::from(delivery.completion.follows_gap());
+            run.write(delivery);
+        }
+        if let Some(more) = more {
+            run.write(more);
+        }
+        assert_eq!(lost, 1, "messages 1 and 2 of the sequence");
+        assert!(run.written(one.id()).1);
+        assert_eq!(run.written(two.id()), (2 + u32::from(goes_on), false));
+        let (streams, _) = run.streams.received.log.state().session(run.device.id).unwrap();
+        let of_two = streams.open(run.device.id).into_iter().find(|open| open.stream == two.id()).unwrap();
+        let position = 5 + u64::from(goes_on);
+        assert_eq!((of_two.sequence.origin, of_two.sequence.position), (one.origin(), position));
+    }
+}
+
+#[test]
+fn an_end_that_is_lost_is_over_once_all_that_came_of_the_stream_is_written() {
+    let report = silent();
+    let mut run = Run::new(&report);
+    let mut cut = run.sender(0);
+    let waiting = run.accept(&message(&mut cut), false);
+    let mut teller = run.sender(1);
+    teller.begin_with(Preamble { ended: vec![told(&cut, 5, None)], ..Preamble::default() });
+    let telling = run.accept(&message(&mut teller), false);
+    run.write(telling);
+    run.now += Duration::from_secs(5);
+    assert!(run.next().is_none());
+    run.write(waiting);
+    let ended = run.next().unwrap();
+    assert!(ended.completion.follows_gap());
+    run.write(ended);
+    assert!(run.written(cut.id()).1);
+}
+
+#[test]
+fn a_stream_that_an_earlier_run_began_is_printed_as_its_sequence() {
+    let report = silent();
+    let mut run = Run::new(&report);
+    let [mut one, mut two, mut three] = [0, 1, 2].map(|number| run.sender(number));
+    for (sender, position) in [(&mut two, 1), (&mut three, 3)] {
+        let continues = Some(Continues { origin: one.origin(), position });
+        sender.begin_with(Preamble { continues, ..Preamble::default() });
+    }
+    for sender in [&mut one, &mut two] {
+        let delivery = run.accept(&message(sender), false);
+        run.write(delivery);
+    }
+    run.streams.received.admissions = Admissions::new(false);
+    let printed = [&mut two, &mut three].map(|sender| run.accept(&message(sender), false).stream);
+    assert_eq!(printed, [one.id(); 2]);
+}

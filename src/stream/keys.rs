@@ -7,7 +7,7 @@ use std::ops::Deref;
 use super::id::FIRST_SIDE_STREAM;
 use super::streams::Streams;
 use crate::crypto::cipher::Cipher;
-use crate::crypto::key_tree::{KeyTree, MAX_NUMBER, Salt, StreamKey, will_cipher};
+use crate::crypto::key_tree::{KeyTree, MAX_NUMBER, Salt, StreamKey, TreePath, will_cipher};
 use crate::message::{FrameType, SealedHeader};
 use crate::secret::{Key, Will};
 use crate::session::{OpenStreamKeys, ReceiveKeys, Session};
@@ -20,10 +20,17 @@ pub(super) const MAX_NODES: usize = 1024;
 const PART_OVERLAP: u32 = 1 << 16;
 /// Most parts that a message may be ahead of the key that is kept, so that a forged one costs little.
 const MAX_PARTS_AHEAD: u32 = 64;
+/// Most bits of the way to a number and parts, together, of the first message of a stream, for the same reason.
+const MAX_STEPS: u32 = 80;
 
 /// The earliest part of a stream that must still open, where `next` is the next seq that is wanted.
 fn earliest_part(next: u32) -> u32 {
     StreamKey::part_of(next.saturating_sub(PART_OVERLAP))
+}
+
+/// How many steps lead from the root of a tree to the leaf of a stream.
+fn steps_to(stream: u32) -> u32 {
+    if stream >= FIRST_SIDE_STREAM { 0 } else { TreePath::len_to(stream) }
 }
 
 /// Whether the key that is kept of a stream changes when it was received up to `next`, after it had been up to
@@ -214,7 +221,11 @@ impl StreamKeys {
         match self.known.get(&stream) {
             Some(known) if known.salt == salt => known.cipher(seq, session.suite),
             // No node leads to a known stream of data. A side stream with another salt is to be noticed.
-            _ => part_cipher(&session.receive.first_key(stream, salt)?, StreamKey::part_of(seq), session.suite),
+            _ => {
+                let part = StreamKey::part_of(seq);
+                let is_near = part <= MAX_PARTS_AHEAD && part + steps_to(stream) <= MAX_STEPS;
+                part_cipher(&is_near.then(|| session.receive.first_key(stream, salt))??, part, session.suite)
+            }
         }
     }
 

@@ -8,6 +8,7 @@ FIRST_SIDE = 2**31
 LAST_SIDE = 2**32 - 2
 PART = 2**20
 PARTS_AHEAD = 64      # a frame that is further ahead of the key that is kept does not open
+STEPS = 80            # most bits of the path and parts, of the first frame of a stream
 NOWHERE = "1" * 31    # the one node that leads to no number
 
 
@@ -16,6 +17,11 @@ def path(n):
     k = (n + 1).bit_length() - 1
     low = n + 1 - (1 << k)
     return "1" * k + "0" + (format(low, "b").zfill(k) if k else "")
+
+
+def may_begin(n, seq):
+    """Whether a frame opens if nothing of its stream of data was received."""
+    return len(path(n)) + seq // PART <= STEPS
 
 
 def child(node, bit):

@@ -104,6 +104,8 @@ class Receiver:
             return sealed.StreamKey(bytes.fromhex(st["key"]), st["part"])
         if h.stream > keytree.LAST_STREAM:
             raise Invalid("stream")
+        if not keytree.may_begin(h.stream, h.seq):
+            raise Invalid("too many steps")
         leaf = Tree(s["recv_nodes"]).peek(h.stream)
         return sealed.StreamKey(keytree.first_key(leaf, h.salt))
 

@@ -478,6 +478,8 @@ def sealed_frames(suite):
         frame("stream %d" % n, D, text, n)
     for seq in (1, 2**20 - 1, 2**20, 2**20 + 1, 2**21 - 1, 2**21, 3 << 20):
         frame("seq %d" % seq, D, text, 5, seq, salt=rnd("salt of stream 5", 8))
+    for n, part in ((254, 64), (255, 64), (2**31 - 2, 19), (2**31 - 2, 20)):
+        frame("stream %d, part %d" % (n, part), D, text, n, part << 20)
     frame("the highest seq", sealed.END, b"", 5, 2**32 - 3, salt=rnd("salt of stream 5", 8))
     frame("settled after it", sealed.SETTLED, b"", 5, 2**32 - 2, sealed.ASKS,
           salt=rnd("salt of stream 5", 8))

@@ -40,6 +40,12 @@ impl TreePath {
         Self { bits: (((1 << k) - 1) << (k + 1)) | (one_more - (1 << k)), len: 2 * k + 1 }
     }
 
+    /// The length in bits of the way to the leaf of a number.
+    #[must_use]
+    pub fn len_to(number: u32) -> u32 {
+        Self::of_leaf(number).len
+    }
+
     fn child(self, bit: u64) -> Self {
         Self { bits: self.bits << 1 | bit, len: self.len + 1 }
     }

@@ -2,6 +2,7 @@
 
 use super::super::keys::erases_part;
 use super::*;
+use crate::crypto::key_tree::MAX_NUMBER;
 use crate::session::ReceiveKeys;
 
 /// A session as its file has it, once what was received is written down there.
@@ -173,12 +174,18 @@ fn a_long_stream_steps_its_key_and_old_parts_close() {
     }
     assert!(!erases_part(PART, PART + (1 << 16) - 1) && erases_part(PART, PART + (1 << 16)));
 
-    let mut ahead = self::sender(&master, 1);
-    for (part, may_open) in [(64, true), (65, false)] {
-        ahead.jump(part * PART);
-        let message = data(&mut ahead, b"x");
-        assert_eq!(receiver.open(&message, &mut BytesMut::new()).is_ok(), may_open, "a forgery must cost little");
+    // A way of 3, 15, 17 and 61 bits.
+    for (number, most) in [(1, 64), (254, 64), (255, 63), (MAX_NUMBER, 19), (FIRST_SIDE_STREAM, 64)] {
+        let opens = |part: u32| {
+            let message = raw_in(number, &master, FrameType::Enc, part * PART, b"\x01");
+            open(&receiver, &message).is_ok()
+        };
+        assert_eq!([most, most + 1].map(opens), [true, false], "{number}: a forgery must cost little");
     }
+    // The way to a stream that is known was gone once.
+    assert!(receive(&mut receiver, &raw_in(MAX_NUMBER, &master, FrameType::Enc, 0, b"\x01")).1.is_ok());
+    let opens = |part: u32| open(&receiver, &raw_in(MAX_NUMBER, &master, FrameType::Enc, part * PART, b"\x01")).is_ok();
+    assert_eq!([64, 65].map(opens), [true, false]);
 }
 
 #[test]

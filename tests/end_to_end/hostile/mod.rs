@@ -4,6 +4,7 @@
 
 mod broker;
 mod hub;
+mod kills;
 mod mischief;
 
 use std::collections::BTreeSet;

@@ -25,6 +25,8 @@ def sequence_of(sid, number, salt):
     """The key of a sequence: the stream in which it began, and its salt."""
     return "%s/%d/%s" % (sid, number, salt.hex())
 
+OPEN_STREAMS = 1024   # of a session, at once
+
 
 class Receiver:
     def __init__(self, store, write, send, event, hold=10.0, answer=True, pad=0):
@@ -285,6 +287,17 @@ class Receiver:
                 place = None if plain.continues and st["origin"] == own else (st["origin"], position)
                 self.announced[(plain.content[:8].hex(), by)] = place
             self.close(s, h.stream, True, end=plain.kind == sealed.END)
+        elif len(s["streams"]) > OPEN_STREAMS:
+            others = [n for n in s["streams"] if int(n) != h.stream]
+            self.close_early(s, int(min(others, key=lambda n: s["streams"][n]["since"])))
+            self.event("closed for room")
+            self.lost = True
+
+    def close_early(self, s, n):
+        """A stream is closed before its end: what it lacks is reported when its count is told."""
+        base = s["streams"][str(n)]["base"]
+        self.close(s, n, False)
+        s["ended"][-1]["cut"] = base
 
     def close(self, s, n, in_order, end=False):
         """A stream is over: only the memory of this run still has its key, for its settled."""
@@ -306,8 +319,7 @@ class Receiver:
                 continue
             for number, st in list(other["streams"].items()):
                 if (other is not s or int(number) < n) and not st["asks"]:
-                    self.close(other, int(number), False)
-                    other["ended"][-1]["cut"] = st["base"]
+                    self.close_early(other, int(number))
                     self.event("closed for order", stream=int(number))
 
     def reported(self, state, origin):

@@ -1,16 +1,23 @@
 #!/usr/bin/env python3
 """Both state machines of the handshake against each other, in memory, also over a lossy path,
-and the test vectors made twice. The rest is in selftest.sh."""
+the test vectors made twice, and the limit of open streams. The rest is in selftest.sh."""
+import contextlib
 import filecmp
 import os
 import random
 import subprocess
 import sys
 import tempfile
+import types
 
 import codes
 import handshake as hs
+import keytree
+import sealed
+import suites
+from frames import ENC
 from primitives import Identity
+from receiver import Receiver
 
 A, B, C = (Identity.generate() for _ in range(3))
 failed = 0
@@ -79,4 +86,35 @@ with tempfile.TemporaryDirectory() as one:
     good = filecmp.cmpfiles(one, stored, names, shallow=False)[0] == names
     print("PASS vectors" if good else "FAIL vectors: the stored ones differ")
     failed += not good
+
+
+def open_streams(count):
+    """Which streams are open when so many have begun, of which number 0 went on last."""
+    tree, session = bytes(32), bytes(range(8))
+    s = {"id": session.hex(), "suite": "gcm", "recv_nodes": {"": tree.hex()}, "recv_side": tree.hex(), "streams": {},
+         "kept": {}, "ended": [], "received": True, "standing": "current", "proven": True, "peer_key": "peer",
+         "killed": None}
+    state, events = {"sessions": [s], "sequences": {}}, []
+    store = types.SimpleNamespace(edit=lambda: contextlib.nullcontext(state))
+    receiver = Receiver(store, lambda data: None, lambda frame: None, lambda what, **more: events.append(what))
+
+    def frame(n, seq, kind, now):
+        head = sealed.header(ENC, session, n, bytes(8), seq)
+        leaf = keytree.descend(tree, keytree.path(n))
+        key = keytree.sealing_key(keytree.first_key(leaf, bytes(8)), suites.KEY_LENGTH["gcm"])
+        body = suites.seal("gcm", key, head, seq, sealed.plaintext(kind, b"x", 0, None, 0), None)
+        receiver.frame(head + body, now=now)
+
+    for n in range(1024):
+        frame(n, 0, sealed.DATA, n)
+    frame(0, 1, sealed.DATA, 2000)
+    for n in range(1024, count):
+        frame(n, 0, sealed.DATA, n + 2000)
+    frame(count, 0, sealed.END, count + 2000)
+    return sorted(map(int, s["streams"])), events.count("closed for room")
+
+
+good = open_streams(1024) == (list(range(1024)), 0) and open_streams(1026) == ([0, *range(3, 1026)], 2)
+print("PASS 1024 open streams" if good else "FAIL 1024 open streams")
+failed += not good
 sys.exit(1 if failed else 0)

@@ -36,10 +36,14 @@ fn is_session_file(path: &Path) -> bool {
 
 /// A tool that finds no space in this file of its runtime directory at these writes, as strace(1) counts them.
 pub(crate) fn without_space(device: &Device, tool: &Command, file: &str, writes: &str) -> Process {
-    let record = device.runtime_dir().join(file);
-    let inject = format!("inject=write:error=ENOSPC:when={writes}");
+    without_space_for("write", device, tool, &device.runtime_dir().join(file), writes)
+}
+
+/// As [`without_space`], in these calls of a system call on this path.
+pub(crate) fn without_space_for(call: &str, device: &Device, tool: &Command, path: &Path, calls: &str) -> Process {
+    let (trace, inject) = (format!("trace={call}"), format!("inject={call}:error=ENOSPC:when={calls}"));
     let mut traced = Command::new("strace");
-    traced.args(["-o", "/dev/null", "-e", "trace=write", "-e", &inject, "-P"]).arg(record);
+    traced.args(["-o", "/dev/null", "-e", &trace, "-e", &inject, "-P"]).arg(path);
     traced.arg(tool.get_program()).args(tool.get_args()).current_dir(device.path());
     for (name, value) in tool.get_envs() {
         match value {

@@ -5,7 +5,7 @@ use super::old_program::{OldProgram, Role};
 use super::{BOTH, Link};
 use crate::broker::Broker;
 use crate::device::LINK;
-use crate::full_disk::{assert_waited, stop, without_space};
+use crate::full_disk::{assert_waited, stop, without_space, without_space_for};
 use crate::process::Process;
 
 /// The session file as it is written, before it has its name.
@@ -104,6 +104,21 @@ fn a_sender_that_finds_no_space_in_time_says_what_it_leaves() {
     }
     link.device.send_all(&["--spool", "spool"], "next\n").succeeded();
     old.wait("what was kept", |seen| seen.displayed == [b"line".to_vec(), b"next".to_vec()]);
+}
+
+#[test]
+fn what_may_be_recorded_is_not_recorded_once_more() {
+    let broker = Broker::start();
+    let mut link = Link::new(broker.port(), Role::Slave, true, 67);
+    let old = link.paired();
+    // The session file has its name when the directory is synchronized.
+    let (tool, dir) = (link.device.send(&["-v", LINK]), link.device.runtime_dir());
+    let mut sender = without_space_for("fsync", &link.device, &tool, &dir, "2");
+    sender.wait_for("connected to");
+    sender.write("one\ntwo\n");
+    let ended = sender.wait().failed(&[65], &["No space left on device"]);
+    assert!(!ended.stderr.contains(FULL), "{}", ended.stderr);
+    old.wait("the first text", |seen| seen.displayed == [b"one".to_vec()]);
 }
 
 #[test]

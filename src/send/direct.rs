@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
-use super::outgoing::{OutgoingMessage, OutgoingStream};
+use super::outgoing::OutgoingStream;
 use super::record_check::RecordCheck;
-use super::source::{Amount, MessageSource, Turn};
+use super::source::{Amount, MessageSource, NextMessage, Turn};
 use crate::spool::Pending;
 use crate::stdio::{Input, Split};
 use crate::stream::Content;
@@ -104,17 +104,21 @@ impl MessageSource for Direct {
         Ok(())
     }
 
-    fn next(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Option<OutgoingMessage>> {
-        let ReadProgress::Reading(buffer) = &mut self.progress else { return Ok(None) };
+    fn next(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<NextMessage> {
+        let buffer = match &mut self.progress {
+            ReadProgress::NotBegun { .. } => return Ok(NextMessage::NoInput),
+            ReadProgress::Reading(buffer) => buffer,
+            ReadProgress::Ended => return Ok(NextMessage::Ended),
+        };
         let at_end = self.input.at_end();
         let len = match self.split.next(buffer.data(), buffer.max_data, at_end) {
             Some(len) => len,
             // An end is a message, too.
             None if at_end => 0,
-            None => return Ok(None),
+            None => return Ok(NextMessage::NoInput),
         };
         if stream.switch_if_due(turn.now)? {
-            return Ok(None);
+            return Ok(NextMessage::Blocked);
         }
         let ends = at_end && len == buffer.data().len() && (len == 0 || !stream.ends_apart());
         self.check.check(&buffer.data()[..len], ends, self.messages + 1)?;
@@ -125,7 +129,7 @@ impl MessageSource for Direct {
         }
         let content = if ends { Content::End } else { Content::Data };
         let payload = stream.seal(&content, message, turn.now, turn.rng)?;
-        Ok(payload.map(|payload| OutgoingMessage::new(payload, len, false)))
+        Ok(NextMessage::sealed(payload, len, false, stream))
     }
 
     fn input_fd(&self, may_read: bool) -> Option<BorrowedFd<'_>> {
@@ -184,20 +188,21 @@ impl MessageSource for Direct {
     }
 
     fn undelivered(&self, exit: Exit, what: &str, in_flight: Pending) -> Error {
-        if let ReadProgress::NotBegun { has_input: true } = self.progress {
+        let pending = self.pending(in_flight);
+        if pending.has_data() {
+            return Error::new(exit, what).because(format!("unacknowledged: {}", Amount(pending)));
+        }
+        let why = match self.progress {
             // What waits in the pipe was not taken, so it is not lost here.
-            let exit = if exit == Exit::DataLost { Exit::TryAgain } else { exit };
-            return Error::new(exit, what).because("nothing was read");
-        }
-        if !self.has_read {
-            return Error::new(Exit::TryAgain, what)
-                .because("nothing was read, but the end of the stream was not delivered");
-        }
-        Error::new(exit, what).because(format!("unacknowledged: {}", Amount(self.pending(in_flight))))
+            ReadProgress::NotBegun { has_input: true } => "nothing was read",
+            _ if self.has_read => "all that was read was delivered, but not the end of the stream",
+            _ => "nothing was read, but the end of the stream was not delivered",
+        };
+        Error::new(Exit::TryAgain, what).because(why)
     }
 
     fn interrupted(&self, cause: Error, in_flight: Pending) -> Error {
-        if self.pending(in_flight).messages == 0 {
+        if !self.pending(in_flight).has_data() {
             return cause;
         }
         let hint = cause.hint_text().map(str::to_owned);

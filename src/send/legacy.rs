@@ -46,8 +46,8 @@ pub(super) struct LegacyStream {
 struct LineRest {
     /// The texts of its messages.
     texts: VecDeque<Bytes>,
-    /// The bytes of the line, while none of its messages was sent: they are counted with the first one.
-    len: usize,
+    /// The bytes of the line that are in none of them, its newline, while none was sent: they are counted with the first one.
+    newline_len: usize,
 }
 
 /// What came of the other device while the session could not be written down: our next message continues from it.
@@ -108,8 +108,9 @@ impl LegacyStream {
         let Some(text) = self.rest.texts.front() else { return Ok(None) };
         let sealed = self.store.seal(text);
         let Some(payload) = self.unfollowed.space.unless_full(sealed, now)? else { return Ok(None) };
+        let data_len = text.len() + std::mem::take(&mut self.rest.newline_len);
         self.rest.texts.pop_front();
-        Ok(Some((payload.into(), std::mem::take(&mut self.rest.len))))
+        Ok(Some((payload.into(), data_len)))
     }
 
     /// Follows what came of the other device; false where a full disk holds that up.
@@ -206,7 +207,7 @@ impl OutgoingStream for LegacyStream {
         }
         let text = line.strip_suffix(b"\n").unwrap_or(&line);
         let texts = pieces(text, self.max_text).into_iter().map(Bytes::copy_from_slice).collect();
-        self.rest = LineRest { texts, len: line.len() };
+        self.rest = LineRest { texts, newline_len: line.len() - text.len() };
         Ok(self.next_of_line(now)?.map(|(payload, _)| payload))
     }
 
@@ -217,8 +218,8 @@ impl OutgoingStream for LegacyStream {
     }
 
     fn unpublished(&self) -> Pending {
-        let bytes = self.rest.texts.iter().map(|text| text.len() as u64).sum();
-        Pending { messages: self.rest.texts.len() as u64, bytes }
+        let bytes = self.rest.texts.iter().map(Bytes::len).sum::<usize>() + self.rest.newline_len;
+        Pending { messages: self.rest.texts.len() as u64, bytes: bytes as u64 }
     }
 }
 

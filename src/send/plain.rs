@@ -57,10 +57,11 @@ impl OutgoingStream for PlainStream {
         let count = withdrawn.len() as u64;
         let newer = self.unpublished.take_payloads();
         for mut message in withdrawn.into_iter().chain(newer) {
-            // An empty line is a message, too, and one that the broker is to keep.
+            // An empty line is a message, too, whose data is its newline, and one that the broker is to keep.
             loop {
                 let payload = message.split_to(message.len().min(self.max_message));
-                self.unpublished.push(OutgoingMessage::Message { data_len: payload.len(), payload });
+                let data_len = payload.len().max(1);
+                self.unpublished.push(OutgoingMessage::Message { payload, data_len });
                 if message.is_empty() {
                     break;
                 }
@@ -140,7 +141,7 @@ mod tests {
         let mut stream = stream(3);
         let withdrawn = payloads(&["abcdefg", "", "h"]);
         assert_eq!(stream.cut_again(withdrawn, Instant::now(), &mut rand::rng()).unwrap(), Some(3));
-        assert_eq!(stream.unpublished(), Pending { messages: 5, bytes: 8 });
+        assert_eq!(stream.unpublished(), Pending { messages: 5, bytes: 9 }, "an empty line has its newline");
         assert_eq!(publish(&mut stream, 9), payloads(&["abc", "def", "g", "", "h"]));
         assert_eq!(stream.unpublished(), Pending::default());
     }

@@ -18,7 +18,7 @@ use super::gate::Gate;
 use super::last_will::LastWill;
 use super::outgoing::{OutgoingMessage, OutgoingStream};
 use super::reply_topics::ReplyTopics;
-use super::source::{MessageSource, Turn};
+use super::source::{MessageSource, NextMessage, Turn};
 use super::timeouts::Timeouts;
 use crate::config::MIN_MESSAGE;
 use crate::event_loop::{BrokerEvent, EventLoop};
@@ -107,7 +107,7 @@ impl SendRun<'_> {
             let may_read = self.may_read(now);
             let mut turn = Turn { now, connected, rng: &mut self.rng };
             self.source.fill(may_read, &mut *self.stream, &mut turn)?;
-            while let Some(message) = self.next_message(now)? {
+            while let NextMessage::Message(message) = self.next_message(now)? {
                 self.publish(message, now)?;
                 progressed = true;
             }
@@ -136,9 +136,9 @@ impl SendRun<'_> {
     }
 
     /// The next new message, where one may be made.
-    fn next_message(&mut self, now: Instant) -> Result<Option<OutgoingMessage>> {
+    fn next_message(&mut self, now: Instant) -> Result<NextMessage> {
         if !self.may_seal() {
-            return Ok(None);
+            return Ok(NextMessage::Blocked);
         }
         let mut turn = Turn { now, connected: self.events.is_connected(), rng: &mut self.rng };
         self.source.next(&mut *self.stream, &mut turn)

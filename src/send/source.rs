@@ -24,6 +24,38 @@ pub(super) struct Turn<'a> {
     pub(super) rng: &'a mut ThreadRng,
 }
 
+/// What a source gives to be published next.
+pub(super) enum NextMessage {
+    /// This.
+    Message(OutgoingMessage),
+    /// Nothing, as no whole message was read: only here does a message find its place that is sent by time.
+    NoInput,
+    /// Nothing any more: all of the input was given, and what ends it.
+    Ended,
+    /// Nothing yet, whatever was read: another stream is due, a spool has no connection, its records have to be cut
+    /// first, or a full disk holds it up. What ends that wakes the run.
+    Blocked,
+}
+
+impl NextMessage {
+    /// What a stream made of `data_len` bytes of the input, as [`OutgoingMessage::new`]: the rest of these bytes may be in
+    /// messages that are [`OutgoingStream::unpublished`], or all of them. Without encryption, nothing is made of an end.
+    pub(super) fn sealed(
+        payload: Option<Bytes>,
+        data_len: usize,
+        is_record: bool,
+        stream: &dyn OutgoingStream,
+    ) -> Self {
+        let rest = stream.unpublished();
+        let in_rest = usize::try_from(rest.bytes).unwrap_or(usize::MAX);
+        match payload {
+            Some(payload) => Self::Message(OutgoingMessage::new(payload, data_len.saturating_sub(in_rest), is_record)),
+            None if rest.messages > 0 => Self::Blocked,
+            None => Self::Ended,
+        }
+    }
+}
+
 /// The owner of standard input, from reading it until it is delivered: to the broker, or with `--confirm` to the
 /// receiver.
 ///
@@ -33,8 +65,7 @@ pub(super) trait MessageSource {
     /// message in memory; a disk has its own.
     fn fill(&mut self, may_read: bool, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<()>;
 
-    /// The next message of what was read; none without a whole message, while another stream is due, or without the
-    /// connection that a spool needs. Called only while there is room for the longest one.
+    /// The next message of what was read. Called only while there is room for the longest one.
     ///
     /// A message gets its place in the stream here. A source with a spool does that only while there is a connection,
     /// since the session may be another one by the time there is. A source without one does it as soon as the gate
@@ -43,7 +74,7 @@ pub(super) trait MessageSource {
     /// With a spool, every message in the sequence but what ends that is a record first, and is sealed when that is read
     /// back: the number of a record decides its position ([`crate::spool::SpooledSequence::position_of`]), in the next
     /// run, too.
-    fn next(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Option<OutgoingMessage>>;
+    fn next(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<NextMessage>;
 
     /// What to poll for input, if [`MessageSource::fill`] would read it; `may_read` is as there.
     fn input_fd(&self, may_read: bool) -> Option<BorrowedFd<'_>>;
@@ -149,11 +180,12 @@ pub(super) trait MessageSource {
         false
     }
 
-    /// The error of ending now for this reason, which says how much is not delivered; with `exit` where that is lost.
+    /// The error of ending now for this reason, which says how much is not delivered; with `exit` where that is lost:
+    /// where data ([`Pending::has_data`]) is not delivered, and not kept.
     fn undelivered(&self, exit: Exit, what: &str, in_flight: Pending) -> Error;
 
     /// The error of ending because something failed that the run needs, the session for one. It keeps the cause, and
-    /// says how much is not delivered; where that is lost, with [`Exit::DataLost`].
+    /// says how much data is not delivered; where that is lost, with [`Exit::DataLost`].
     fn interrupted(&self, cause: Error, in_flight: Pending) -> Error;
 
     /// The error of ending because the broker refuses something, or a message.

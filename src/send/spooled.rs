@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::failure::SendFailure;
 use super::intake::{Intake, LOCK_RETRY_INTERVAL};
 use super::outgoing::{OutgoingMessage, OutgoingStream};
-use super::source::{Amount, MessageSource, Turn, larger};
+use super::source::{Amount, MessageSource, NextMessage, Turn, larger};
 use crate::event_loop::{CLOSE_TIMEOUT, next_deadline};
 use crate::link::unix_time;
 use crate::mqtt::Token;
@@ -176,13 +176,13 @@ impl MessageSource for Spooled<'_> {
         Ok(())
     }
 
-    fn next(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Option<OutgoingMessage>> {
+    fn next(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<NextMessage> {
         if !turn.connected {
-            return Ok(None);
+            return Ok(NextMessage::Blocked);
         }
         let ended = self.has_all_input();
         if !stream.prepare_record(&mut self.spool, ended, turn.now)? {
-            return Ok(None);
+            return Ok(NextMessage::Blocked);
         }
         let mut message = stream.buffer();
         let head_len = message.len();
@@ -190,10 +190,11 @@ impl MessageSource for Spooled<'_> {
             Found::Record => {}
             Found::Nothing => {
                 let close = stream.after_last_record(&self.spool, turn.now, turn.rng)?;
-                return Ok(close.map(OutgoingMessage::Unretained));
+                let without = if ended { NextMessage::Ended } else { NextMessage::NoInput };
+                return Ok(close.map_or(without, |close| NextMessage::Message(OutgoingMessage::Unretained(close))));
             }
             Found::TooLong if self.recut(stream, turn.now)? => return self.next(stream, turn),
-            Found::TooLong => return Ok(None),
+            Found::TooLong => return Ok(NextMessage::Blocked),
         }
         let data_len = message.len() - head_len;
         let payload = stream.seal(&Content::Data, message, turn.now, turn.rng)?;
@@ -202,7 +203,7 @@ impl MessageSource for Spooled<'_> {
         // when the receiver has written it, whatever the broker acknowledges.
         self.is_record_whole = stream.is_record_whole();
         let is_record = !stream.is_confirmed() && self.is_record_whole;
-        Ok(payload.map(|payload| OutgoingMessage::new(payload, data_len, is_record)))
+        Ok(NextMessage::sealed(payload, data_len, is_record, stream))
     }
 
     fn input_fd(&self, _may_read: bool) -> Option<BorrowedFd<'_>> {

@@ -127,12 +127,13 @@ pub(crate) fn size_on_disk(path: &Path) -> Result<u64> {
     segments::len_on_disk(&dir)
 }
 
-/// What waits in a spool.
+/// What waits to be delivered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Pending {
-    /// Records. The beginning of one counts, too: only the run that sends writes that before it has the rest.
+    /// Messages, with data or without; in a spool, records. The beginning of one counts, too: only the run that sends
+    /// writes that before it has the rest.
     pub(crate) messages: u64,
-    /// Bytes.
+    /// Bytes of the input.
     pub(crate) bytes: u64,
 }
 
@@ -140,6 +141,12 @@ impl Pending {
     /// Both of two that have no message in common.
     pub(crate) fn plus(self, other: Self) -> Self {
         Self { messages: self.messages + other.messages, bytes: self.bytes + other.bytes }
+    }
+
+    /// Whether any of it is data, which is lost if it is not delivered. No message is data by its kind: it is if it
+    /// carries bytes of the input. An empty line has its newline; the end of a stream may have none.
+    pub(crate) fn has_data(self) -> bool {
+        self.bytes > 0
     }
 }
 

@@ -207,6 +207,22 @@ fn one_signal_ends_a_run_without_a_broker() {
     sender.wait().succeeded();
 }
 
+/// Data is what is lost, and nothing else: a message without any, such as the end of a stream, is not.
+#[test]
+fn a_stopped_run_of_which_only_the_end_is_not_delivered_lost_nothing() {
+    let mut broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let mut sender = Process::spawn(pair.master.send(&["-v", LINK]));
+    sender.write("all of it\n");
+    broker.wait_for_log("Sending PUBACK to station-send-", 1);
+    sender.wait_until_acknowledged(10);
+    broker.stop();
+    sender.wait_for("waiting for the broker");
+    sender.signal(Signal::TERM);
+    let said = "stopped by a signal: all that was read was delivered, but not the end of the stream";
+    sender.wait().failed(&[75], &[said]);
+}
+
 #[test]
 fn one_signal_ends_a_receiver_whose_output_is_not_read() {
     let broker = Broker::start();

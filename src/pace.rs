@@ -1,45 +1,106 @@
-//! How fast messages may leave: at most N in an interval. An interval begins with the first message after the end of
-//! the previous interval.
+//! How fast messages may leave: at most N in any span of an interval, wherever that begins.
 //!
-//! Any other span of that length may touch two intervals: at most 2N - 1 messages leave in it.
+//! After a pause N of them may leave at once. For an even rate, N is 1 and the interval shorter.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Counts the messages of one sender.
+/// Remembers when one sender sent its latest messages: as many as it may in an interval, of 16 bytes each.
 #[derive(Debug)]
 pub(crate) struct Pace {
-    /// Most messages that are sent in an interval.
     max_messages: usize,
     interval: Duration,
-    /// When the interval of the newest message ends.
-    ends: Option<Instant>,
-    sent: usize,
+    /// When each message was sent that still counts, oldest first.
+    sent: VecDeque<Instant>,
 }
 
 impl Pace {
-    /// At most `max_messages` in each `interval`.
-    #[cfg(feature = "legacy")]
+    /// At most `max_messages` in each `interval`; with 0 as many as with 1.
+    #[cfg(any(test, feature = "legacy"))]
     pub(crate) fn new(max_messages: usize, interval: Duration) -> Self {
-        Self { max_messages, interval, ends: None, sent: 0 }
+        Self { max_messages: max_messages.max(1), interval, sent: VecDeque::new() }
     }
 
-    /// A message is sent.
+    /// A message is sent. One that leaves though none may counts, too.
     pub(crate) fn sent(&mut self, now: Instant) {
-        if self.ends.is_none_or(|ends| now >= ends) {
-            (self.ends, self.sent) = (Some(now + self.interval), 0);
+        if self.sent.len() == self.max_messages {
+            self.sent.pop_front();
         }
-        self.sent += 1;
+        self.sent.push_back(now);
     }
 
-    /// Begins a new interval if the previous one is over.
+    /// Forgets the messages that were sent an interval ago.
     pub(crate) fn advance(&mut self, now: Instant) {
-        if self.ends.is_some_and(|ends| now >= ends) {
-            (self.ends, self.sent) = (None, 0);
+        while self.sent.front().is_some_and(|sent| now >= *sent + self.interval) {
+            self.sent.pop_front();
         }
     }
 
     /// When another message may be sent, as of the last [`Pace::advance`]; `None` if one may.
     pub(crate) fn resumes_at(&self) -> Option<Instant> {
-        self.ends.filter(|_| self.sent >= self.max_messages)
+        let oldest = self.sent.front().filter(|_| self.sent.len() == self.max_messages)?;
+        Some(*oldest + self.interval)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_millis(100);
+
+    fn after(begun: Instant, millis: u64) -> Instant {
+        begun + Duration::from_millis(millis)
+    }
+
+    #[test]
+    fn what_was_sent_late_in_one_interval_counts_in_the_next() {
+        let begun = Instant::now();
+        let mut pace = Pace::new(2, INTERVAL);
+        for (millis, resumes_at) in [(0, None), (90, Some(100)), (100, Some(190)), (190, Some(200))] {
+            pace.advance(after(begun, millis));
+            assert_eq!(pace.resumes_at(), None, "at {millis} ms");
+            pace.sent(after(begun, millis));
+            assert_eq!(pace.resumes_at(), resumes_at.map(|millis| after(begun, millis)), "at {millis} ms");
+        }
+    }
+
+    #[test]
+    fn messages_that_could_not_wait_hold_the_others_back() {
+        let begun = Instant::now();
+        let mut pace = Pace::new(1, INTERVAL);
+        pace.sent(begun);
+        pace.sent(after(begun, 50));
+        pace.advance(after(begun, 149));
+        assert_eq!(pace.resumes_at(), Some(after(begun, 150)));
+        pace.advance(after(begun, 150));
+        assert_eq!(pace.resumes_at(), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_span_has_more_and_none_waits_longer_than_it_must(
+            max in 1usize..6,
+            arrivals in prop::collection::vec(0u64..60, 1..80),
+        ) {
+            let (mut pace, mut now) = (Pace::new(max, INTERVAL), Instant::now());
+            let mut sent = Vec::new();
+            for pause in arrivals {
+                now += Duration::from_millis(pause);
+                pace.advance(now);
+                if let Some(at) = pace.resumes_at() {
+                    prop_assert_eq!(at, sent[sent.len() - max] + INTERVAL);
+                    prop_assert!(at > now);
+                    now = at;
+                    pace.advance(now);
+                    prop_assert_eq!(pace.resumes_at(), None);
+                }
+                pace.sent(now);
+                sent.push(now);
+            }
+            prop_assert!(sent.windows(max + 1).all(|span| span[max] - span[0] >= INTERVAL));
+        }
     }
 }

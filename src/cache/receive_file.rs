@@ -12,7 +12,9 @@ use super::receive_state::{Counters, JournalEntry, ReceiveState};
 use super::totals;
 use crate::crypto::schedule::{Digest, digest};
 use crate::session::SessionId;
-use crate::stream::{Gap, LeftStream, Origin, Progress, RecentStream, Sequence, StreamId, StreamState, Streams};
+use crate::stream::{
+    Gap, KeptStream, LeftStream, Origin, Progress, RecentStream, Sequence, StreamId, StreamState, Streams,
+};
 
 const FORMAT_NAME: &str = "sts-receive-state-";
 const FORMAT_NUMBER: u32 = 3;
@@ -22,6 +24,9 @@ const LAST_MESSAGE: &str = "+last=";
 const PEER: &str = "+peer=";
 /// Of a stream that was closed before its end: the next seq that was wanted.
 const NEXT: &str = "+next=";
+/// Of the stream of which the broker keeps messages: the seq after the last one with data. Who ignores it takes it to be
+/// the last one that was received.
+const VALUE_END: &str = "+value=";
 /// What was received under sessions that are gone ([`super::totals`]).
 const PAST: &str = "+past=";
 /// The words that begin an entry.
@@ -107,11 +112,13 @@ struct StateLine<'a> {
     sequence: Option<Sequence>,
     /// The next seq of the next stream.
     next: Option<u32>,
+    /// The seq after the value of the next stream.
+    value_end: Option<u32>,
 }
 
 impl<'a> StateLine<'a> {
     fn new(line: &'a str) -> Self {
-        Self { words: line.split_ascii_whitespace(), at: None, sequence: None, next: None }
+        Self { words: line.split_ascii_whitespace(), at: None, sequence: None, next: None, value_end: None }
     }
 
     fn apply(mut self, state: &mut ReceiveState) -> Option<()> {
@@ -147,6 +154,8 @@ impl<'a> StateLine<'a> {
             self.at = Some(time.parse().ok()?);
         } else if let Some(next) = word.strip_prefix(NEXT) {
             self.next = Some(next.parse().ok()?);
+        } else if let Some(end) = word.strip_prefix(VALUE_END) {
+            self.value_end = Some(end.parse().ok()?);
         } else if let Some(of_peer) = word.strip_prefix(PAST) {
             totals::parse(of_peer, &mut state.past)?;
         } else if let Some(peer) = word.strip_prefix(PEER) {
@@ -173,7 +182,10 @@ impl<'a> StateLine<'a> {
                 JournalEntry::Lost(Gap { stream, first, last })
             }
             "w" => JournalEntry::Written { session, messages: self.number()?, bytes: self.number()? },
-            "k" => JournalEntry::Kept(StreamId { session, number: self.number()? }),
+            "k" => {
+                let stream = KeptStream { number: self.number()?, value_end: self.value_end.take() };
+                JournalEntry::Kept { session, stream }
+            }
             "v" => {
                 let (stream, next) = (StreamId { session, number: self.number()? }, self.number()?);
                 JournalEntry::Will { stream, next }
@@ -294,7 +306,10 @@ pub(super) fn put_entry(line: &mut String, entry: &JournalEntry) {
             write!(line, "m {} {} {next} {skip} {state} ", stream.number, hex(salt))
         }
         JournalEntry::Lost(Gap { stream, first, last, .. }) => write!(line, "g {} {first} {last} ", stream.number),
-        JournalEntry::Kept(stream) => write!(line, "k {} ", stream.number),
+        JournalEntry::Kept { stream, .. } => {
+            put_kept(line, *stream);
+            Ok(())
+        }
         JournalEntry::Will { stream, next } => write!(line, "v {} {next} ", stream.number),
         JournalEntry::GivenUp { first, last, .. } => write!(line, "c {first} {last} "),
         JournalEntry::Written { messages, bytes, .. } => write!(line, "w {messages} {bytes} "),
@@ -321,9 +336,17 @@ fn put_streams(line: &mut String, session: SessionId, streams: &Streams) {
         let confirms = if wants_confirms { "y" } else { "n" };
         let _ = write!(line, "r {number} {} {end} {confirms} ", hex(&salt));
     }
-    if let Some(number) = streams.kept() {
-        let _ = write!(line, "k {number} ");
+    if let Some(stream) = streams.kept() {
+        put_kept(line, stream);
     }
+}
+
+/// Appends of which stream the broker keeps messages.
+fn put_kept(line: &mut String, KeptStream { number, value_end }: KeptStream) {
+    if let Some(end) = value_end {
+        let _ = write!(line, "{VALUE_END}{end} ");
+    }
+    let _ = write!(line, "k {number} ");
 }
 
 /// Appends open streams in their order, each with the time when something of it was last written. A time counts to the end of its

@@ -12,7 +12,7 @@ use super::totals::Totals;
 use crate::Rejected;
 use crate::crypto::schedule::Digest;
 use crate::session::SessionId;
-use crate::stream::{Gap, Progress, StreamId, StreamState, Streams};
+use crate::stream::{Gap, KeptStream, Progress, StreamId, StreamState, Streams};
 use crate::text;
 use crate::units::approximate;
 
@@ -87,7 +87,12 @@ pub(crate) enum JournalEntry {
     /// Messages were lost.
     Lost(Gap),
     /// The broker keeps messages of this stream, and of no newer one.
-    Kept(StreamId),
+    Kept {
+        /// Under which session.
+        session: SessionId,
+        /// Which stream.
+        stream: KeptStream,
+    },
     /// A will of an open stream was written.
     Will {
         /// Of which stream.
@@ -120,8 +125,8 @@ impl JournalEntry {
         match self {
             Self::Progress(progress) => progress.stream.session,
             Self::Lost(gap) => gap.stream.session,
-            Self::Kept(stream) | Self::Will { stream, .. } => stream.session,
-            Self::GivenUp { session, .. } | Self::Written { session, .. } => *session,
+            Self::Will { stream, .. } => stream.session,
+            Self::Kept { session, .. } | Self::GivenUp { session, .. } | Self::Written { session, .. } => *session,
         }
     }
 }
@@ -193,7 +198,7 @@ impl ReceiveState {
                     counters.latest.pop_front();
                 }
             }
-            JournalEntry::Kept(stream) => self.sessions.entry(stream.session).or_default().0.keep(stream.number),
+            JournalEntry::Kept { session, stream } => self.sessions.entry(session).or_default().0.keep(stream),
             JournalEntry::Will { stream, next } => {
                 self.sessions.entry(stream.session).or_default().0.set_next_will(stream.number, next);
             }

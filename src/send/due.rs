@@ -19,29 +19,28 @@
 //!
 //! In the sequence, where a lost one is missed and a replay is a duplicate, it is a new message as far as the run is
 //! concerned. An example is a heartbeat, which is sent when nothing was sent for a while. It is a kind (`stream/kind.rs`)
-//! and an option. Sealing, confirms, retransmissions, another session, the counts and the end of a run need nothing: they
-//! ask whether a message carries data, not of which kind it is. Only what a run that fails says of the rest, and its exit
-//! status, take each message for data: `undelivered` and `interrupted` (`direct.rs`), and a session that is gone
-//! (`replies.rs`). These steps are special to it:
+//! and an option. Sealing, confirms, retransmissions, another session, the counts, the end of a run and its exit status, and
+//! what the broker keeps with `retain` need nothing: they ask whether a message carries bytes of the input, not of which
+//! kind it is ([`Pending::has_data`](crate::spool::Pending::has_data)). These steps are special to it:
 //!
 //! 1. `timeouts.rs`: when it is due. Each run starts anew. Each turn tells `Timeouts::observe` whether anything waits to
 //!    be delivered: the time runs while nothing does, or heartbeats pile up while the broker or the receiver is away. A
 //!    time in `Timeouts::deadlines` wakes the run.
-//! 2. `SendRun::next_message` (`run.rs`): where the source has no message of the input, it is asked for this one if that
-//!    is due and there is a connection. A source also gives none while another stream is due
-//!    ([`OutgoingStream::is_switching`]): then this one waits, too. None is made once the source has all input
-//!    ([`MessageSource::has_all_input`](super::source::MessageSource::has_all_input)): it would come after the end.
+//! 2. `SendRun::next_message` (`run.rs`): where the source says [`NextMessage::NoInput`](super::source::NextMessage), it is
+//!    asked for this one if that is due and there is a connection. `Blocked` and `Ended` say that it has to wait, or comes
+//!    too late.
 //! 3. `source.rs`: a method of `MessageSource` that gives it its position. `direct.rs` begins the stream and looks whether
 //!    another one is due, as `next` does, and has the stream seal its buffer as the new content. `spooled.rs` appends an
 //!    empty record (`RecordStore::append`), since the number of a record decides its position; `next` seals an empty
 //!    record as the new content, since a record of data is never empty. Where the spool takes no record, as it is full or
 //!    busy, there is no message, and it stays due. The next run sends such a record, too, whatever
 //!    its options are, so the message can carry only what is known when it is sealed.
+//!    With either source it counts as a message that waits, so `--timeout` ends a run that cannot deliver it, with 75; a
+//!    run with a spool only once that takes no more input.
 //! 4. A link without encryption has nothing for it: `open_stream` (`mod.rs`) and `LegacyStream::open` refuse the option.
 //! 5. `recv/sealed/mod.rs`: it delivers no bytes. To notice that none came for long, `stall.rs` has the time that counts;
 //!    the head of `recv/sealed/mod.rs` says where what is known of a peer belongs.
-//! 6. With `retain`, the message that the broker keeps is outdated once it is sent: see `stream/look.rs`.
-//! 7. `tests/end_to_end/`: with and without `--spool`, `--confirm` and a connection; after `sts-recv -n` has left;
+//! 6. `tests/end_to_end/`: with and without `--spool`, `--confirm` and a connection; after `sts-recv -n` has left;
 //!    `retain`.
 
 use std::time::Instant;

@@ -10,7 +10,7 @@ use super::others::{Closing, OtherStreams};
 use super::progress::{Announced, Gap, Progress, Sequence, StreamState};
 use super::receiver::{Receiver, SessionEntry};
 use super::sequence::Beginning;
-use super::streams::{AcceptError, HeaderClaim, Wanted};
+use super::streams::{AcceptError, HeaderClaim, KeptStream, Wanted};
 use crate::Rejected;
 use crate::crypto::key_tree::MAX_NUMBER;
 use crate::crypto::schedule::Digest;
@@ -72,7 +72,7 @@ impl SessionEntry {
     }
 
     /// As [`SessionEntry::take`], with what else a message says of its own stream and its session.
-    fn accept(&mut self, opened: &Opened, progress: &Progress) -> (Option<Progress>, Vec<(u32, u32)>) {
+    fn accept(&mut self, opened: &Opened, progress: &Progress, is_gap: bool) -> (Option<Progress>, Vec<(u32, u32)>) {
         let number = opened.stream.number;
         let (closed, given_up) = self.take(progress);
         if let Some(Announced::Placed(Sequence { position, .. })) = self.announced.remove(&number)
@@ -85,7 +85,10 @@ impl SessionEntry {
         }
         self.keys.remember(number, opened.seq, opened.tag);
         if opened.is_kept() {
-            self.streams.keep(number);
+            self.streams.keep(KeptStream { number, value_end: None });
+        }
+        if let Some(kept) = self.streams.kept().filter(|kept| kept.number == number) {
+            self.streams.keep(kept.with(opened.seq, &opened.content, is_gap));
         }
         for over in closed.iter().chain([progress]).filter(|progress| progress.state != StreamState::Open) {
             self.end(over.stream.number);
@@ -99,7 +102,7 @@ impl SessionEntry {
     /// A stream is over, and so are its keys, once nothing of it is likely to come again.
     fn end(&mut self, stream: u32) {
         let streams = &self.streams;
-        self.keys.end(&mut self.session, stream, |other| streams.is_recent(other) || streams.kept() == Some(other));
+        self.keys.end(&mut self.session, stream, |other| streams.is_recent(other) || streams.is_kept(other));
     }
 }
 
@@ -119,8 +122,8 @@ pub(crate) struct Accepted {
     /// The first and last numbers of streams of which nothing came and nothing will be accepted, as too many others are
     /// missing; to be written down, and reported.
     pub(crate) given_up: Vec<(u32, u32)>,
-    /// The broker keeps messages of this stream, and of no newer one; to be written down.
-    pub(crate) is_kept: bool,
+    /// What is new of the stream of which the broker keeps messages: to be written down.
+    pub(crate) kept: Option<KeptStream>,
     /// It was the first under a pending session, which is the current one from now on.
     pub(crate) promoted: bool,
 }
@@ -221,13 +224,15 @@ impl Receiver {
             self.apply_over(over);
         }
         let entry = self.entry_mut(session).ok_or(AcceptError::Gone)?;
-        let (closed, given_up) = entry.accept(opened, &progress);
+        let gap = SessionEntry::gap(opened, wanted);
+        let kept_before = entry.streams.kept();
+        let (closed, given_up) = entry.accept(opened, &progress, gap.is_some());
+        let kept = entry.streams.kept().filter(|kept| kept_before != Some(*kept));
         // Nothing is lost with a side stream.
         others.closed.extend(closed.filter(|_| !is_side).map(|closed| (closed, Closing::NoRoom)));
         self.announce(opened, progress.sequence);
         let promoted = self.promote_if_pending(session, &opened.peer);
-        let gap = SessionEntry::gap(opened, wanted);
-        Ok(Accepted { progress, gap, skip, others, given_up, is_kept: opened.is_kept(), promoted })
+        Ok(Accepted { progress, gap, skip, others, given_up, kept, promoted })
     }
 
     /// Takes an opened will into account. Returns how far its stream was received, and the lowest number of a will of
@@ -257,7 +262,7 @@ impl Receiver {
         let promoted = self.promote_if_pending(stream.session, &opened.peer);
         let closed = closed.map(|closed| (closed, Closing::NoRoom)).into_iter().collect();
         let others = OtherStreams { closed, ..OtherStreams::default() };
-        let accepted = Accepted { progress, gap: None, skip: 0, others, given_up, is_kept: false, promoted };
+        let accepted = Accepted { progress, gap: None, skip: 0, others, given_up, kept: None, promoted };
         Ok(AcceptedWill { accepted, next: seq + 1 })
     }
 

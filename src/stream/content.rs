@@ -97,6 +97,12 @@ impl Content {
         self.kind().is_some_and(Kind::carries_data)
     }
 
+    /// Whether there may be data in it: of what is not understood, nobody knows.
+    #[must_use]
+    pub(super) fn may_carry_data(&self) -> bool {
+        self.carries_data() || *self == Self::Unreadable
+    }
+
     /// As [`Kind::closes_stream`]; after a message that is not understood, its stream may continue.
     #[must_use]
     pub(crate) fn closes_stream(&self) -> bool {

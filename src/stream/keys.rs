@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::ops::Deref;
 
 use super::id::FIRST_SIDE_STREAM;
-use super::streams::Streams;
+use super::streams::{KeptStream, Streams};
 use crate::crypto::cipher::Cipher;
 use crate::crypto::key_tree::{KeyTree, MAX_NUMBER, Salt, StreamKey, TreePath, will_cipher};
 use crate::message::{FrameType, SealedHeader};
@@ -59,13 +59,13 @@ impl ReceiveKeys {
             has_changed |= self.tree.remove(first, last);
         }
         let before = self.open.len();
-        self.open.retain(|&number, _| streams.is_open(number) || streams.kept() == Some(number));
+        self.open.retain(|&number, _| streams.is_open(number) || streams.is_kept(number));
         has_changed || self.open.len() < before
     }
 
     /// The newest stream of which the broker keeps messages may be over before its keys were written.
     fn keep_retained(&mut self, streams: &Streams) {
-        if let Some(number) = streams.kept()
+        if let Some(KeptStream { number, .. }) = streams.kept()
             && let Some((salt, _)) = streams.end_of(number)
             && !self.open.contains_key(&number)
             && let Some(keys) = OpenStreamKeys::of_tree(&self.tree, number, salt)

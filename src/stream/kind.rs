@@ -54,13 +54,9 @@
 //!   ([`RetransmitQueue::is_without_data`](super::RetransmitQueue), [`Content::is_without_data`](super::Content)).
 //! - With `--once`, sts-recv follows one chain of streams: [`Kind::stays_with_stream`].
 //! - A message that is sent by time: the head of `send/due.rs`.
-//! - With `retain`, a message in the sequence that is sent after the one that the broker keeps makes that outdated, for
-//!   `sts-recv --last` as well. The rule (`stream/look.rs`) knows how far a stream was received, not which of its
-//!   messages carried bytes. To tell them apart costs a number more in [`Progress`](super::Progress) and in the state
-//!   file, in what is known of closed streams and of older sessions, and in which key is kept for the value
-//!   (`stream/keys.rs`). Where that is too much, `sts.conf.5` says that the kept value is not shown again after such a
-//!   message. To refuse the option together with `retain` is not enough, since a spool may have such a record of a run
-//!   without `retain`.
+//! - With `retain`, a kind without data does not make the value outdated that the broker keeps of the same stream: the
+//!   receiver remembers where that is ([`KeptStream`](super::KeptStream), `stream/look.rs`), for kinds that it does not
+//!   know, too. Nothing is to be done for that. In a later stream, any message makes it outdated, as `sts.conf(5)` says.
 //! - `sts-pair --status` counts it as received, and as the last message. To show more of it, the receiver writes it
 //!   down: an entry of its `Completion`, which the head of `cache/receive_state.rs` follows to the table.
 //! - What a script sees: `--timeout` of sts-recv begins anew with each message, and `--once` may be over with a

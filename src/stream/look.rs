@@ -28,7 +28,7 @@ impl Receiver {
     }
 
     /// Whether something later of the same peer was received, or may have been: under a newer session, in a later
-    /// stream, or later in the same one. That a message itself was received does not make it outdated.
+    /// stream, or later in the same one, where only data counts. That a message itself was received does not make it outdated.
     #[must_use]
     pub(crate) fn is_outdated(&self, opened: &Opened) -> bool {
         let StreamId { session, number } = opened.stream;
@@ -61,12 +61,15 @@ impl Streams {
         match self.end_of(stream) {
             // A number that was used twice has no order.
             Some((other, _)) if other != salt => true,
-            // Where the broker keeps messages of a stream, the one that closes it carries no bytes, so the one before
-            // it is the last with any. Any other stream may have ended with bytes.
-            Some((_, end)) if self.is_over(stream) && self.kept() == Some(stream) => {
-                seq.saturating_add(2) < end || seq >= end
+            Some((_, end)) => {
+                let kept = self.kept().filter(|kept| kept.number == stream);
+                let is_closed = kept.is_some() && self.is_over(stream);
+                // Where the broker keeps messages of a stream, the one that closes it carries no bytes, so the one before
+                // it is the last with any. Any other stream may have ended with bytes.
+                let received_end = end.saturating_sub(u32::from(is_closed));
+                let value_end = kept.and_then(|kept| kept.value_end).unwrap_or(received_end);
+                seq.saturating_add(1) < value_end || is_closed && seq >= end
             }
-            Some((_, next)) => seq.saturating_add(1) < next,
             // Given up, or forgotten how far it was received.
             None => self.is_over(stream),
         }

@@ -61,4 +61,4 @@ pub(crate) use self::retransmit::RetransmitQueue;
 pub use self::sender::Sender;
 
 pub(crate) use self::sequence::Awaited;
-pub(crate) use self::streams::{AcceptError, HeaderClaim, LeftStream, RecentStream, Streams};
+pub(crate) use self::streams::{AcceptError, HeaderClaim, KeptStream, LeftStream, RecentStream, Streams};

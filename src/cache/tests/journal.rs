@@ -5,7 +5,7 @@ use super::super::receive_file::{self, UnusableState, put_line};
 use super::super::status::status;
 use super::*;
 use crate::Rejected;
-use crate::stream::{Gap, Origin, Progress, Sequence, StreamId, StreamState};
+use crate::stream::{Gap, KeptStream, Origin, Progress, Sequence, StreamId, StreamState};
 
 #[test]
 fn an_open_stream_keeps_the_time_of_its_last_message() {
@@ -347,7 +347,8 @@ fn what_asked_for_confirms_and_what_is_kept_is_known_to_the_next_run() {
         asking(progress(id, 0, 3, StreamState::Ended)),
         asking(progress(id, 1, 2, StreamState::Open)),
         progress(id, 2, 4, StreamState::Ended),
-        JournalEntry::Kept(StreamId { session: id, number: 2 }),
+        JournalEntry::Kept { session: id, stream: KeptStream { number: 1, value_end: None } },
+        JournalEntry::Kept { session: id, stream: KeptStream { number: 2, value_end: Some(3) } },
     ];
     journal.record(&cache, &entries, NOW).unwrap();
     let state = journal.state().clone();

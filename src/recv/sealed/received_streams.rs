@@ -85,7 +85,7 @@ impl<'a> ReceivedStreams<'a> {
 
     /// Reports what was lost before a message; returns what is to be written down of it once the message is written.
     pub(super) fn note_losses(&mut self, peer: &Digest, accepted: &Accepted) -> Vec<JournalEntry> {
-        let Accepted { progress, gap, ref others, ref given_up, is_kept, .. } = *accepted;
+        let Accepted { progress, gap, ref others, ref given_up, kept, .. } = *accepted;
         let StreamId { session, .. } = progress.stream;
         let mut prior = self.note_others(peer, progress.stream, others, gap);
         // Now, as they no longer count as missing when the run ends.
@@ -96,7 +96,7 @@ impl<'a> ReceivedStreams<'a> {
             }
             prior.push(JournalEntry::GivenUp { session, first: from, last: to });
         }
-        prior.extend(is_kept.then_some(JournalEntry::Kept(progress.stream)));
+        prior.extend(kept.map(|stream| JournalEntry::Kept { session, stream }));
         prior
     }
 

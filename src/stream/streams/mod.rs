@@ -1,10 +1,12 @@
 //! What a receiver remembers of one session's streams: enough to tell the next message from a repeated one.
 
+mod kept;
 mod numbers;
 mod refusal;
 
 use std::collections::{BTreeMap, VecDeque};
 
+pub(crate) use self::kept::KeptStream;
 #[cfg(test)]
 pub(super) use self::numbers::MAX_RANGES;
 pub(crate) use self::refusal::{AcceptError, HeaderClaim};
@@ -74,7 +76,7 @@ pub(crate) struct Streams {
     /// The streams that were closed last, before their end; oldest first.
     left: VecDeque<LeftStream>,
     /// The newest stream of which the broker keeps messages.
-    kept: Option<u32>,
+    kept: Option<KeptStream>,
     touches: u64,
 }
 
@@ -324,17 +326,6 @@ impl Streams {
     /// The number of each stream of which more is to come, its salt, and the seq that is wanted next.
     pub(super) fn open_streams(&self) -> impl Iterator<Item = (u32, Salt, u32)> {
         self.open.iter().map(|(&number, open)| (number, open.salt, open.next))
-    }
-
-    /// The newest stream of which the broker keeps messages, if any was received.
-    #[must_use]
-    pub(crate) fn kept(&self) -> Option<u32> {
-        self.kept
-    }
-
-    /// Notes that the broker keeps messages of a stream.
-    pub(crate) fn keep(&mut self, number: u32) {
-        self.kept = self.kept.max(Some(number));
     }
 
     /// What an unproven message of a stream that is not open, or has another salt, says it is; `None` if nothing is

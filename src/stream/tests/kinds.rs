@@ -186,9 +186,9 @@ fn a_preamble_crosses_and_only_the_first_message_has_it() {
         let (opened, accepted, _) = receive(&mut receiver, message);
         let said = opened.preamble.map(|preamble| *preamble);
         assert_eq!((opened.continues, said), (true, (seq == 0).then(|| preamble.clone())));
-        assert_eq!(accepted.unwrap().is_kept, seq == 0);
+        assert_eq!(accepted.unwrap().kept.is_some(), seq == 0);
     }
-    assert_eq!(receiver.streams(slave.id).unwrap().kept(), Some(2));
+    assert_eq!(receiver.streams(slave.id).unwrap().kept(), Some(KeptStream { number: 2, value_end: None }));
 }
 
 #[test]

@@ -54,6 +54,43 @@ fn a_message_is_outdated_once_anything_later_was_received() {
     assert!(!receiver.is_outdated(&opened(&receiver, &later[0])));
 }
 
+/// Kinds without data may be sent by time, for as long as there is no other value: it is wanted for as long.
+#[test]
+fn a_message_without_data_outdates_no_value_of_its_stream() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    let said: [&[u8]; 8] = [
+        b"\x21\x00\x03\x03\x00\x00old",
+        b"\x01new",
+        b"\x0flater kind",
+        b"\x0f",
+        b"\x01newer",
+        b"\x0f",
+        b"\x00?",
+        b"\x02",
+    ];
+    let sent: Vec<_> = (0..).zip(said).map(|(seq, said)| raw(&master, FrameType::Enc, seq, said)).collect();
+    // Whether each of these was received, and how many of the messages are outdated then.
+    for (received, outdated) in [
+        ([true, true, false, false, false, false, false, false], 1),
+        ([true, true, true, true, false, false, false, false], 1),
+        ([true, true, true, true, true, false, false, false], 4),
+        ([true, true, true, true, true, true, false, false], 4),
+        ([true, true, true, true, true, true, false, true], 6),
+        ([true, true, true, false, true, true, true, true], 6),
+        // What is lost may have been a newer value.
+        ([true, true, false, true, false, false, false, false], 2),
+        ([true, true, true, true, false, true, false, false], 4),
+    ] {
+        let mut receiver = receiver(&[&slave]);
+        let values: Vec<_> = sent.iter().map(|one| opened(&receiver, one)).collect();
+        for (message, _) in sent.iter().zip(received).filter(|(_, received)| *received) {
+            assert!(receive(&mut receiver, message).1.is_ok());
+        }
+        let count = values.iter().take_while(|value| receiver.is_outdated(value)).count();
+        assert_eq!(count, outdated, "{received:?}");
+    }
+}
+
 #[test]
 fn the_value_before_an_end_with_data_is_outdated() {
     let (master, slave) = pair(1, Suite::Gcm);

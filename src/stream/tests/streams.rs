@@ -38,7 +38,7 @@ fn any_difference_makes_two_states_unequal() {
         |streams| assert_eq!(streams.insert_ended(9, 9), None),
         |streams| streams.insert_closed(9, 9),
         |streams| streams.insert_left(left(9, 0)),
-        |streams| streams.keep(1),
+        |streams| streams.keep(KeptStream { number: 1, value_end: None }),
     ];
     for (at, differ) in differences.iter().enumerate() {
         let mut other = usual();
@@ -225,4 +225,15 @@ fn gaps_and_ranges_are_shown_as_numbers() {
     ranges.insert(3, 3);
     assert_eq!(ranges.to_string(), "3, 7-9");
     assert_eq!(ranges.into_vec(), [(3, 3), (7, 9)]);
+}
+
+#[test]
+fn an_older_stream_is_not_kept_in_the_place_of_a_newer_one() {
+    let mut streams = Streams::default();
+    for (stream, expected) in [((2, None), (2, None)), ((1, Some(5)), (2, None)), ((2, Some(4)), (2, Some(4)))] {
+        let [stream, expected] = [stream, expected].map(|(number, value_end)| KeptStream { number, value_end });
+        streams.keep(stream);
+        assert_eq!(streams.kept(), Some(expected));
+        assert!(streams.is_kept(2) && !streams.is_kept(1));
+    }
 }

@@ -13,6 +13,7 @@ work=$(mktemp -d)
 WAIT=${WAIT:-90}
 failures=0
 broker_pids=() other_pids=() results=()
+. "$here/../waiting.sh"
 . "$here/rabbitmq.sh"
 . "$here/nats.sh"
 for name in ${!STS_*}; do unset "$name"; done
@@ -47,27 +48,7 @@ same() { if cmp -s "$2" "$3"; then pass "$1"; else fail "$1" "$(wc -c <"$3") byt
 has() { if grep -q -e "$3" "$2"; then pass "$1"; else fail "$1" "no '$3' in $2"; fi; }
 hasnot() { if grep -q -e "$3" "$2"; then fail "$1" "'$3' in $2"; else pass "$1"; fi; }
 
-# waituntil COMMAND...: until it succeeds
-waituntil() {
-	local end=$((SECONDS + WAIT))
-	until "$@"; do
-		[ $SECONDS -lt $end ] || return 1
-		sleep 0.05
-	done
-}
-waitfor() { waituntil grep -q -e "$2" "$1" 2>/dev/null; } # waitfor FILE TEXT
 has_bytes() { [ "$(wc -c <"$1")" -ge "$2" ]; }
-
-# status PID: wait for it, and set rc to its exit status
-status() {
-	local end=$((SECONDS + 2 * WAIT))
-	while kill -0 "$1" 2>/dev/null; do
-		if [ $SECONDS -ge $end ]; then kill "$1" 2>/dev/null; rc=timeout; return; fi
-		sleep 0.05
-	done
-	wait "$1"
-	rc=$?
-}
 
 kill_node() { # as a power failure does
 	kill -KILL "${broker_pids[$1]}"

@@ -5,6 +5,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 python=${PYTHON:-python3}
 work=$(mktemp -d)
 WAIT=${WAIT:-60}
+. "$here/../waiting.sh"
 passed=0 failed=0
 declare -A count bad
 PATH=$PATH:/usr/sbin:/sbin
@@ -55,15 +56,6 @@ hasnot() {
 	if grep -q -e "$3" "$2"; then fail "$1" "'$3' in $2"; else pass "$1"; fi
 }
 
-# waitfor FILE TEXT: until the file has the text
-waitfor() {
-	local end=$((SECONDS + WAIT))
-	until grep -q -e "$2" "$1" 2>/dev/null; do
-		[ $SECONDS -lt $end ] || return 1
-		sleep 0.05
-	done
-}
-
 # published TOPIC N: until the broker got so many messages on a topic
 published() {
 	local end=$((SECONDS + WAIT))
@@ -73,17 +65,6 @@ published() {
 	done
 }
 messages() { grep -c "Received PUBLISH .* '$1'" "$work/broker.log"; }
-
-# status PID: wait for it, and set rc to its exit status
-status() {
-	local end=$((SECONDS + 2 * WAIT))
-	while kill -0 "$1" 2>/dev/null; do
-		if [ $SECONDS -ge $end ]; then kill "$1" 2>/dev/null; rc=timeout; return; fi
-		sleep 0.05
-	done
-	wait "$1"
-	rc=$?
-}
 
 joined() { tr '\n' ' ' <"$1" | sed 's/ $//'; }
 

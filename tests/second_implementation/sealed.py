@@ -10,7 +10,8 @@ from frames import ENC, KILL, WILL, Reader
 from primitives import Invalid
 
 HEADER = 20
-DATA, END, CONTINUED, CONFIRM, KILL_KIND, SETTLED, WILL_KIND, REFUSED, HELD = range(1, 10)
+KINDS = DATA, END, CONTINUED, CONFIRM, KILL_KIND, SETTLED, WILL_KIND, REFUSED, HELD = range(1, 10)
+FIRST_FREE = len(KINDS) + 1  # kinds of later versions, to 15
 PADDING, ASKS, PREAMBLE, CONTINUES = 0x80, 0x40, 0x20, 0x10
 I_CONTINUES, I_ENDED, I_KEPT, I_ENDED_CONTINUING = 1, 2, 3, 4
 UNKNOWN_COUNT = 2**32 - 1
@@ -118,7 +119,7 @@ class Plain:
             self._parse(data[1:], frame_type, side, seq)
         except (Refused, Invalid) as e:
             self.problem = str(e)
-        self.skip = self.kind >= 10 and self.problem is None
+        self.skip = self.kind >= FIRST_FREE and self.problem is None
 
     def _parse(self, body, frame_type, side, seq):
         if self.flags & PADDING:
@@ -137,10 +138,10 @@ class Plain:
             raise Refused("a stream that continues another names it in its first frame")
         if (side or frame_type == WILL) and self.flags & ~PADDING:
             raise Refused("a flag where it must not be")
-        if self.kind == 0 or (self.kind >= 10 and frame_type != ENC):
+        if self.kind == 0 or (self.kind >= FIRST_FREE and frame_type != ENC):
             raise Refused("kind %d" % self.kind)
         self.content = body
-        if self.kind >= 10:
+        if self.kind >= FIRST_FREE:
             return
         place = {CONFIRM: side, REFUSED: side, HELD: side, KILL_KIND: frame_type == KILL,
                  WILL_KIND: frame_type == WILL}

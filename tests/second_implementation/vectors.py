@@ -535,9 +535,10 @@ def sealed_frames(suite):
     frame("preamble and end", sealed.END, b"all\n", 6, 0, 0, sealed.item_kept())
     frame("preamble and kill", sealed.KILL_KIND, bytes([0, 0, 0, 7]), 6, 0, 0,
           sealed.item_ended(sid, sixteen[:1]), frame_type=KILL)
-    for k in range(10, 16):
+    free = sealed.FIRST_FREE
+    for k in range(free, 16):
         frame("kind %d" % k, k, b"later", 7, 1, expect="skip")
-    frame("kind 10 with a preamble", 10, b"later", 7, 0, C, cont, expect="skip")
+    frame("kind %d with a preamble" % free, free, b"later", 7, 0, C, cont, expect="skip")
     refuse = dict(expect="refuse")
     frame("no kind byte", 0, stream=7, seq=1, plain=b"", **refuse)
     frame("kind 0", 0, b"x", 7, 1, **refuse)
@@ -550,7 +551,7 @@ def sealed_frames(suite):
     frame("item 1 without flag 0x10", D, text, 7, 0, 0, cont, **refuse)
     frame("confirms in a WILL", sealed.WILL_KIND, b"x", 7, 0, A, frame_type=WILL, **refuse)
     frame("confirms in a side stream", sealed.CONFIRM, b"", 2**31, 0, A, **refuse)
-    frame("kind 10 in KILL", 10, b"later", 7, 1, frame_type=KILL, **refuse)
+    frame("kind %d in KILL" % free, free, b"later", 7, 1, frame_type=KILL, **refuse)
     frame("ended of 25 bytes", D, text, 7, 0, 0, sealed.item(2, bytes(25)), **refuse)
     frame("ended, continuing, of 80 bytes", D, text, 7, 0, 0, sealed.item(4, bytes(80)), **refuse)
     frame("ended, continuing, count not known", D, text, 7, 0, 0, sealed.item_ended_continuing(

@@ -147,27 +147,8 @@ impl Journal {
     /// [`Exit::Failed`] where they cannot be written. With [`Lack::Disk`], what was there before is as it was, and the
     /// same may be written again.
     pub(crate) fn record(&mut self, cache: &Cache, entries: &[JournalEntry], at: u64) -> Result<()> {
-        let mut line = String::new();
-        put_time(&mut line, at);
-        for (reason, count) in self.rejected.iter().enumerate().filter(|(_, count)| **count > 0) {
-            let _ = write!(line, "x {reason} {count} ");
-        }
-        for (id, count) in &self.duplicates {
-            let _ = write!(line, "n {} d {count} ", hex(id));
-        }
-        let mut session = None;
-        for entry in entries {
-            if session != Some(entry.session()) {
-                session = Some(entry.session());
-                let _ = write!(line, "n {} ", hex(&entry.session()));
-                if let Some(known) = self.known.get(&entry.session()).filter(|known| !known.received) {
-                    put_peer(&mut line, &known.peer);
-                }
-            }
-            put_entry(&mut line, entry);
-        }
         let mut text = String::new();
-        put_line(&mut text, &line);
+        put_line(&mut text, &self.line_of(entries, at));
         self.file.append(text.as_bytes())?;
         for (total, count) in self.state.rejected.iter_mut().zip(std::mem::take(&mut self.rejected)) {
             *total = total.saturating_add(count);
@@ -187,6 +168,30 @@ impl Journal {
         }
         let is_long = self.file.size() > MIN_COMPACT_LEN.max(2 * self.snapshot_len);
         if is_long { self.compact(cache).map_err(is_written) } else { Ok(()) }
+    }
+
+    /// What is written down with these entries: what was counted since the last ones, too.
+    fn line_of(&self, entries: &[JournalEntry], at: u64) -> String {
+        let mut line = String::new();
+        put_time(&mut line, at);
+        for (reason, count) in self.rejected.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let _ = write!(line, "x {reason} {count} ");
+        }
+        for (id, count) in &self.duplicates {
+            let _ = write!(line, "n {} d {count} ", hex(id));
+        }
+        let mut session = None;
+        for entry in entries {
+            if session != Some(entry.session()) {
+                session = Some(entry.session());
+                let _ = write!(line, "n {} ", hex(&entry.session()));
+                if let Some(known) = self.known.get(&entry.session()).filter(|known| !known.received) {
+                    put_peer(&mut line, &known.peer);
+                }
+            }
+            put_entry(&mut line, entry);
+        }
+        line
     }
 
     /// Remembers that an entry makes keys superfluous.

@@ -145,6 +145,12 @@ pub fn main(args: &[OsString]) -> ExitCode {
     super::run("sts-pair", args, run)
 }
 
+fn show_status(env: &Environment, args: &PairArgs, report: &Reporter) -> Result<()> {
+    let format = if args.json { StatusFormat::Json } else { StatusFormat::Table };
+    let show = if args.watch { pair::status::watch } else { pair::status::run };
+    show(env, args.common.link.as_deref(), format, report)
+}
+
 fn run(args: &PairArgs, report: &Reporter) -> Result<()> {
     let env = Environment::of_process();
     let PairMode { key, forget, metrics, .. } = &args.mode;
@@ -165,11 +171,7 @@ fn run(args: &PairArgs, report: &Reporter) -> Result<()> {
         }
         PairMode { forget: Some(name), .. } => pair::keys::forget(&env, name, report),
         PairMode { peers: Some(listing), .. } => pair::peers::list(&args.common.open_link(report)?, listing, report),
-        PairMode { status: true, .. } => {
-            let format = if args.json { StatusFormat::Json } else { StatusFormat::Table };
-            let show = if args.watch { pair::status::watch } else { pair::status::run };
-            show(&env, args.common.link.as_deref(), format, report)
-        }
+        PairMode { status: true, .. } => show_status(&env, args, report),
         PairMode { metrics: Some(file), .. } => {
             let file = Some(file.as_path()).filter(|file| *file != Path::new(STDOUT));
             pair::status::metrics::run(&env, file, &args.spool, report)

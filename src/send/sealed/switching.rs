@@ -254,27 +254,7 @@ impl SealedStream {
         now: Instant,
         rng: &mut ThreadRng,
     ) -> Result<()> {
-        let (old, announced, first) = match self.state.take() {
-            SealingState::Open(old) | SealingState::Draining(old) => (old, None, first),
-            // The receiver puts the announced stream behind the old one, and would take what it carries elsewhere for
-            // something else. The continued has no position.
-            SealingState::Switching { old, next } => {
-                let continued = old.sender.next_seq() - 1;
-                if first < continued {
-                    self.ended.counted(&next.sender, 0);
-                    (old, None, first)
-                } else {
-                    (old, Some(next), continued)
-                }
-            }
-            unchanged @ (SealingState::Idle
-            | SealingState::Reserved(_)
-            | SealingState::Starting(_)
-            | SealingState::Left) => {
-                self.state = unchanged;
-                return Ok(());
-            }
-        };
+        let Some((old, announced, first)) = self.stream_to_replace(first) else { return Ok(()) };
         let continues = old.sender.position_of(first);
         let next = self.successor(announced, continues)?;
         let messages = take(&mut self.confirms);
@@ -289,6 +269,32 @@ impl SealedStream {
             }
         }
         Ok(())
+    }
+
+    /// Takes the stream of the messages from the seq `first` on, if there is one, and the next one where that is to take
+    /// their place. Returns the seq that this one begins after.
+    fn stream_to_replace(&mut self, first: u32) -> Option<(Box<ActiveStream>, Option<Box<ActiveStream>>, u32)> {
+        match self.state.take() {
+            SealingState::Open(old) | SealingState::Draining(old) => Some((old, None, first)),
+            // The receiver puts the announced stream behind the old one, and would take what it carries elsewhere for
+            // something else. The continued has no position.
+            SealingState::Switching { old, next } => {
+                let continued = old.sender.next_seq() - 1;
+                if first < continued {
+                    self.ended.counted(&next.sender, 0);
+                    Some((old, None, first))
+                } else {
+                    Some((old, Some(next), continued))
+                }
+            }
+            unchanged @ (SealingState::Idle
+            | SealingState::Reserved(_)
+            | SealingState::Starting(_)
+            | SealingState::Left) => {
+                self.state = unchanged;
+                None
+            }
+        }
     }
 
     /// The stream that continues a sequence: the one that was announced, or else a new one of the current session.

@@ -93,6 +93,10 @@ impl Broker {
         }
     }
 
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.port
     }

@@ -61,6 +61,7 @@ mod shared_spool;
 mod signals;
 mod soak;
 mod spool;
+mod standby;
 mod suspended;
 mod ten_thousand;
 mod tls;

@@ -148,6 +148,11 @@ impl Process {
         assert!(arrived, "{}: {got} of {} bytes, stderr:\n{}", self.name, expected.len(), self.stderr.text());
     }
 
+    /// Waits until stdout is `expected`; false if the program has ended without that.
+    pub(crate) fn says(&self, expected: &[u8]) -> bool {
+        self.poll(|process| process.stdout.bytes() == expected)
+    }
+
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }

@@ -2,13 +2,17 @@
 
 use std::fmt::Write as _;
 
-use base16ct::HexDisplay;
-
 use crate::crypto::schedule::digest;
 
 /// Bytes as lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    format!("{:x}", HexDisplay(bytes))
+    let (mut digits, mut buffer) = (String::with_capacity(2 * bytes.len()), [0; 64]);
+    for part in bytes.chunks(buffer.len() / 2) {
+        digits.push_str(
+            base16ct::lower::encode_str(part, &mut buffer).expect("it has room for both digits of each byte"),
+        );
+    }
+    digits
 }
 
 /// `N` bytes from exactly twice as many hexadecimal digits, all lower case.
@@ -41,6 +45,7 @@ mod tests {
     #[test]
     fn hexadecimal_is_lower_case_and_of_the_right_length() {
         assert_eq!(hex(&[0x00, 0x9a, 0xff]), "009aff");
+        assert_eq!(hex(&[0xab; 65]), "ab".repeat(65));
         assert_eq!(unhex("009aff"), Some([0x00, 0x9a, 0xff]));
         for bad in ["", "009af", "009a", "009aff00", "009aFf", "+09aff", "009a f", "009afg", "009a\u{e9}"] {
             assert_eq!(unhex::<3>(bad), None, "{bad}");

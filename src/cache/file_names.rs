@@ -28,9 +28,13 @@ pub(crate) fn has_legacy_file(path: &Path, link: &LinkName) -> bool {
 }
 
 impl Cache {
-    /// The names of the link's session files.
+    /// The names of the link's session files, sorted.
     pub(super) fn names(&self) -> Result<Vec<String>> {
-        Ok(self.dir.names()?.into_iter().filter(|name| self.peer_in(name).is_some()).collect())
+        let mut peers = Vec::new();
+        self.dir.each_name(|name| peers.extend(self.peer_in(name)))?;
+        // As numbers, a hundred thousand are sorted sooner.
+        peers.sort_unstable_by_key(|peer| u128::from_be_bytes(*peer));
+        Ok(peers.into_iter().map(|peer| self.file_of(peer)).collect())
     }
 
     /// The file of the sessions with a peer.

@@ -1,6 +1,6 @@
 //! What `sts-pair --status` shows: everything about a link's sessions but their keys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::{Cache, Counters, OpenStream, ReceiveState, SessionOutline, Totals, link_of, peer_of, usual_dirs};
@@ -106,11 +106,15 @@ pub(crate) fn sealed_peers(path: &Path) -> Result<BTreeMap<LinkName, Vec<[u8; 16
 
 fn links_by(path: &Path, link_of: fn(&str) -> Option<&str>) -> Result<Vec<LinkName>> {
     let Some(dir) = Dir::look(path, Guard::Private)? else { return Ok(Vec::new()) };
-    let mut links: Vec<_> =
-        dir.names()?.iter().filter_map(|name| link_of(name)).filter_map(|link| link.parse().ok()).collect();
-    links.sort_unstable();
-    links.dedup();
-    Ok(links)
+    let mut links = BTreeSet::new();
+    dir.each_name(|name| {
+        if let Some(link) = link_of(name)
+            && !links.contains(link)
+        {
+            links.insert(link.to_owned());
+        }
+    })?;
+    Ok(links.iter().filter_map(|link| link.parse().ok()).collect())
 }
 
 /// The status of one link at `now`, in seconds since 1970.

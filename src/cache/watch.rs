@@ -38,11 +38,18 @@ pub struct Watch {
     refreshed: Option<Instant>,
     changes: Option<DirChanges>,
     files: BTreeMap<PeerKey, WatchedFile>,
-    by_id: BTreeMap<SessionId, PeerKey>,
+    by_id: BTreeMap<IdNumber, PeerKey>,
     /// The files that were loaded since [`Watch::share_keys`].
     new: BTreeSet<PeerKey>,
-    /// The sessions that each file had of which others are loaded now, or listed.
-    changed: BTreeMap<PeerKey, Vec<SessionId>>,
+    /// The sessions that each file had of which others are loaded now, or listed. `None` until [`Watch::take_changes`] is called.
+    changed: Option<BTreeMap<PeerKey, Vec<SessionId>>>,
+}
+
+/// The id of a session as a number of the same order: a hundred thousand numbers are sorted sooner than as many strings of bytes.
+type IdNumber = u64;
+
+fn number(id: SessionId) -> IdNumber {
+    IdNumber::from_be_bytes(id)
 }
 
 /// A file of which the sessions changed, or their standings.
@@ -77,7 +84,9 @@ impl Watch {
     /// # Errors
     /// As [`Watch::refresh`].
     pub(crate) fn list(cache: &Cache, now: Instant, date: SystemTime) -> Result<Self> {
-        Self::reading(Reads::Loaded, cache, now, date)
+        let mut watch = Self::reading(Reads::Loaded, cache, now, date)?;
+        watch.take_changes();
+        Ok(watch)
     }
 
     /// As [`Watch::list`], before the first look.
@@ -88,7 +97,6 @@ impl Watch {
     fn reading(reads: Reads, cache: &Cache, now: Instant, date: SystemTime) -> Result<Self> {
         let mut watch = Self { reads, ..Self::default() };
         watch.refresh(cache, now, date)?;
-        watch.changed.clear();
         Ok(watch)
     }
 
@@ -123,7 +131,7 @@ impl Watch {
 
     /// The peer of a session, loaded or not.
     pub(crate) fn peer_of(&self, id: SessionId) -> Option<PeerKey> {
-        self.by_id.get(&id).copied()
+        self.by_id.get(&number(id)).copied()
     }
 
     /// The peers that are not loaded and have a session with this tag.
@@ -132,13 +140,13 @@ impl Watch {
         for bound in [&mut first, &mut last] {
             bound[..tag.len()].copy_from_slice(&tag);
         }
-        let with_tag = self.by_id.range(first..=last).map(|(_, peer)| *peer);
+        let with_tag = self.by_id.range(number(first)..=number(last)).map(|(_, peer)| *peer);
         with_tag.filter(|peer| self.files.get(peer).is_some_and(|file| file.content.loaded().is_none())).collect()
     }
 
     /// All sessions with the peer of the session `id`, if they are loaded; `None` where that is not there.
     pub(super) fn of_peer_with(&self, id: SessionId) -> Option<&PeerSessions> {
-        self.files.get(self.by_id.get(&id)?)?.content.loaded()
+        self.files.get(self.by_id.get(&number(id))?)?.content.loaded()
     }
 
     /// Files that could not be read, each with the error that says why: their peers have no session.
@@ -208,9 +216,9 @@ impl Watch {
         }
     }
 
-    /// The files of which the sessions changed since the last call, or their standings.
+    /// The files of which the sessions changed since the last call, or their standings; none in the first call.
     pub(crate) fn take_changes(&mut self) -> Vec<FileChange> {
-        let changed = std::mem::take(&mut self.changed);
+        let changed = self.changed.replace(BTreeMap::new()).unwrap_or_default();
         changed.into_iter().map(|(peer, before)| FileChange { peer, before }).collect()
     }
 
@@ -235,6 +243,11 @@ impl Watch {
             return Ok(false);
         }
         let (mut reader, mut has_changed) = (PrivateReader::new(), false);
+        if self.files.is_empty() && self.reads == Reads::Loaded && self.changed.is_none() {
+            return Ok(self.list_all(
+                peers.iter().filter_map(|&peer| Some((peer, read(cache, peer, false, &mut reader, date)?))),
+            ));
+        }
         for &peer in peers {
             // The stamp is taken before reading: a change in between makes the stamp old, never the data.
             if let Some(known) = self.files.get(&peer)
@@ -272,6 +285,18 @@ impl Watch {
         })
     }
 
+    /// Takes over what was read of all files at the first look; true if there is any session.
+    fn list_all(&mut self, files: impl Iterator<Item = (PeerKey, WatchedFile)>) -> bool {
+        self.files = files.collect();
+        // Both are built in order, which takes less time than to insert one by one.
+        let ids_of = |(peer, file): (&PeerKey, &WatchedFile)| {
+            let peer = *peer;
+            file.content.sessions().into_iter().map(move |listed| (number(listed.id), peer))
+        };
+        self.by_id = self.files.iter().flat_map(ids_of).collect();
+        !self.by_id.is_empty()
+    }
+
     /// Takes over what was read of a file, or that there is none; true if its sessions are others now, or of other standings.
     fn put(&mut self, peer: PeerKey, read: Option<WatchedFile>) -> bool {
         let known = self.files.remove(&peer).map(|known| known.content);
@@ -283,12 +308,12 @@ impl Watch {
         };
         if has_changed {
             for id in &before {
-                self.by_id.remove(id);
+                self.by_id.remove(&number(*id));
             }
         }
         if let Some(mut file) = read {
             if has_changed {
-                self.by_id.extend(file.content.sessions().iter().map(|listed| (listed.id, peer)));
+                self.by_id.extend(file.content.sessions().iter().map(|listed| (number(listed.id), peer)));
             }
             if let FileContent::Loaded(of_peer) = &mut file.content {
                 self.new.insert(peer);
@@ -298,8 +323,8 @@ impl Watch {
             }
             self.files.insert(peer, file);
         }
-        if has_changed && self.reads == Reads::Loaded {
-            self.changed.entry(peer).or_insert(before);
+        if has_changed && let Some(changed) = &mut self.changed {
+            changed.entry(peer).or_insert(before);
         }
         has_changed
     }

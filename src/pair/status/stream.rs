@@ -5,7 +5,7 @@ use std::io::{self, Write};
 
 #[cfg(feature = "legacy")]
 use super::legacy;
-use super::survey::{Row, Survey, TrustedKey};
+use super::survey::{Row, Survey};
 use super::{json, tell_no_sessions};
 use crate::cache::Cache;
 use crate::cache::status::{LinkStatus, StatusReader};
@@ -27,14 +27,13 @@ pub(super) fn print(env: &Environment, only: Option<&LinkName>, report: &Reporte
     let (mut survey, names) = Survey::begin(env, only)?;
     let mut output = Output::new(io::stdout().lock());
     let (mut links, mut has_sessions) = (Vec::new(), false);
-    let keys = survey.sorted_keys();
     for name in names {
-        let link = print_link(env, name, (&survey, &keys), &mut output)?;
+        let link = print_link(env, name, &survey, &mut output)?;
         has_sessions |= output.has_sessions || !link.broken.is_empty();
         links.push(link);
     }
     let shown = std::mem::take(&mut output.shown);
-    for row in survey.unshown(&keys, &shown) {
+    for row in survey.unshown(&shown) {
         output.row(&row)?;
     }
     #[cfg(feature = "legacy")]
@@ -56,7 +55,7 @@ pub(super) fn print(env: &Environment, only: Option<&LinkName>, report: &Reporte
 fn print_link(
     env: &Environment,
     name: LinkName,
-    (survey, keys): (&Survey, &[&TrustedKey]),
+    survey: &Survey,
     output: &mut Output<impl Write>,
 ) -> Result<LinkStatus> {
     let mut paired = HashSet::new();
@@ -74,7 +73,7 @@ fn print_link(
         Err(error) if error.exit() == Exit::TryAgain => LinkStatus::without_sessions(name),
         Err(error) => return Err(error),
     };
-    for row in survey.unpaired(keys, &link, &paired) {
+    for row in survey.unpaired(&link, &paired) {
         output.row(&row)?;
     }
     Ok(link)

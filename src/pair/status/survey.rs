@@ -101,7 +101,6 @@ impl Survey {
     /// One row per peer of each link, those with sessions first; then the keys that are for all links and have no session.
     pub(super) fn rows(&self) -> Vec<Row<'_>> {
         let mut rows: Vec<Row<'_>> = Vec::new();
-        let keys = self.sorted_keys();
         let mut shown = HashSet::new();
         for link in &self.links {
             let begin = rows.len();
@@ -109,19 +108,19 @@ impl Survey {
                 rows.push(self.row(Some(link), sessions[0].peer, sessions));
             }
             let paired: HashSet<_> = link.sessions.iter().map(|session| session.peer).collect();
-            rows.extend(self.unpaired(&keys, link, &paired));
+            rows.extend(self.unpaired(link, &paired));
             if let Some(first) = rows.get_mut(begin) {
                 first.first = true;
             }
             shown.extend(rows[begin..].iter().map(|row| *row.fingerprint.as_bytes()));
         }
-        rows.extend(self.unshown(&keys, &shown));
+        rows.extend(self.unshown(&shown));
         rows
     }
 
-    /// The keys in order of their names.
-    pub(super) fn sorted_keys(&self) -> Vec<&TrustedKey> {
-        let mut keys: Vec<_> = self.keys.values().collect();
+    /// Some of the keys, in order of their names. Of a hundred thousand, most have a session, and few are to be sorted.
+    fn sorted_keys(&self, is_wanted: impl Fn(&TrustedKey) -> bool) -> Vec<&TrustedKey> {
+        let mut keys: Vec<_> = self.keys.values().filter(|key| is_wanted(key)).collect();
         keys.sort_unstable_by(|one, other| (&one.name, one.peer).cmp(&(&other.name, other.peer)));
         keys
     }
@@ -129,19 +128,18 @@ impl Survey {
     /// The keys that are trusted for a link by name, or that it has paired with, and that are not among the `paired` ones.
     pub(super) fn unpaired<'a>(
         &'a self,
-        keys: &[&TrustedKey],
         link: &'a LinkStatus,
         paired: &HashSet<Digest>,
     ) -> impl Iterator<Item = Row<'a>> {
-        let is_of_link = |key: &&&TrustedKey| key.binding.all_links().any(|name| *name == link.link);
-        let unpaired = keys.iter().filter(is_of_link).filter(|key| !paired.contains(&key.peer));
-        unpaired.map(|key| self.row(Some(link), key.peer, &[]))
+        let is_of_link = |key: &TrustedKey| key.binding.all_links().any(|name| *name == link.link);
+        let unpaired = self.sorted_keys(|key| is_of_link(key) && !paired.contains(&key.peer));
+        unpaired.into_iter().map(|key| self.row(Some(link), key.peer, &[]))
     }
 
     /// The keys that are for all links, and are not `shown` with any.
-    pub(super) fn unshown(&self, keys: &[&TrustedKey], shown: &HashSet<Digest>) -> impl Iterator<Item = Row<'_>> {
-        let is_for_all = |key: &&&TrustedKey| key.binding.is_for_all_links() && !shown.contains(&key.peer);
-        keys.iter().filter(is_for_all).map(|key| self.row(None, key.peer, &[]))
+    pub(super) fn unshown(&self, shown: &HashSet<Digest>) -> impl Iterator<Item = Row<'_>> {
+        let unshown = self.sorted_keys(|key| key.binding.is_for_all_links() && !shown.contains(&key.peer));
+        unshown.into_iter().map(|key| self.row(None, key.peer, &[]))
     }
 
     /// The row of a peer of a link.

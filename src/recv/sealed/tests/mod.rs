@@ -62,6 +62,7 @@ impl Gateway {
         let cache = Cache::create(&home.path().join("run"), &"plant".parse().unwrap(), "plant").unwrap();
         let mut sessions = LinkSessions::new(peers, cache);
         sessions.refresh(Instant::now()).unwrap();
+        sessions.take_changes();
         let log = open_log(&sessions);
         Self { home, sessions: UsableSessions::new(sessions), log, own, devices }
     }

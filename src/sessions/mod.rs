@@ -39,6 +39,8 @@ pub(crate) struct LinkSessions {
     watch: Watch,
     /// Counts the changes seen.
     version: u64,
+    /// Counts those of `known_peers` among them.
+    accepted_version: u64,
     /// What is sealed is padded to a multiple of this many bytes.
     pad: Option<usize>,
     lost: LostSessions,
@@ -55,6 +57,7 @@ impl LinkSessions {
             cache,
             watch: Watch::on_demand(),
             version: 0,
+            accepted_version: 0,
             pad: None,
             lost: LostSessions::default(),
         }
@@ -72,7 +75,17 @@ impl LinkSessions {
     }
 
     fn of(link: &Link, peers: LinkPeers, accepted: AcceptedPeers, cache: Cache, watch: Watch) -> Self {
-        Self { peers, accepted, cache, watch, version: 0, pad: link.pad(), lost: LostSessions::default() }
+        let (version, accepted_version) = (0, 0);
+        Self {
+            peers,
+            accepted,
+            cache,
+            watch,
+            version,
+            accepted_version,
+            pad: link.pad(),
+            lost: LostSessions::default(),
+        }
     }
 
     /// The sessions with the one peer to send to: the one named `to`, the only one, or the only one with a session.
@@ -120,6 +133,7 @@ impl LinkSessions {
         if self.peers.refresh()? {
             self.look_up_loaded()?;
             self.accepted = self.peers.still_accepted(&self.accepted);
+            self.accepted_version += 1;
             changed = true;
         }
         self.version += u64::from(changed);
@@ -146,6 +160,7 @@ impl LinkSessions {
         let changed = self.peers.refresh()?;
         if changed {
             self.accepted = self.peers.still_accepted(&self.accepted);
+            self.accepted_version += 1;
             self.version += 1;
         }
         Ok(changed)
@@ -166,6 +181,12 @@ impl LinkSessions {
     #[must_use]
     pub(crate) fn version(&self) -> u64 {
         self.version
+    }
+
+    /// How many changes of `known_peers` were seen: two equal numbers mean that the same peers are accepted.
+    #[must_use]
+    pub(crate) fn accepted_version(&self) -> u64 {
+        self.accepted_version
     }
 
     /// All stored sessions that are loaded, usable or not; those with one peer stand together, newest first.

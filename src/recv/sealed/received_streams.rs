@@ -276,8 +276,7 @@ impl<'a> ReceivedStreams<'a> {
 
     fn follow_sessions(&mut self, has_changed: bool) -> Result<()> {
         self.sessions.share_keys();
-        let is_to_follow = self.sessions.take_unfollowed() || has_changed;
-        if is_to_follow { self.adopt_sessions() } else { Ok(()) }
+        if has_changed || self.sessions.has_unfollowed() { self.adopt_sessions() } else { Ok(()) }
     }
 
     fn adopt_sessions(&mut self) -> Result<()> {

@@ -33,15 +33,18 @@ pub(super) struct UsableSessions {
     /// Per session, the number of the first stream whose beginning this run could see: what is missing below it was for
     /// an earlier run to report.
     visible_from: HashMap<SessionId, u32>,
-    /// Loading found a change that [`UsableSessions::follow`] was not called for.
-    has_unfollowed: bool,
+    /// Peers whose sessions changed, for which [`UsableSessions::follow`] was not called yet.
+    unfollowed: Vec<PeerKey>,
+    /// The [version](LinkSessions::accepted_version) of the accepted peers at the last call of it.
+    accepted_version: u64,
 }
 
 impl UsableSessions {
     /// Nothing is usable before it is loaded.
     pub(super) fn new(link: LinkSessions) -> Self {
         let (loaded, lost, visible_from) = (LoadedPeers::default(), HashSet::new(), HashMap::new());
-        Self { link, receiver: Receiver::new(), loaded, lost, visible_from, has_unfollowed: false }
+        let accepted_version = link.accepted_version();
+        Self { link, receiver: Receiver::new(), loaded, lost, visible_from, unfollowed: Vec::new(), accepted_version }
     }
 
     /// These have lost what was received under them.
@@ -59,7 +62,7 @@ impl UsableSessions {
             return Ok(());
         }
         self.link.load(peer)?;
-        self.note_loaded(log);
+        self.note_changes(log);
         for stored in self.link.loaded_of(peer) {
             log.journal.look_at_keys(&stored.session);
         }
@@ -69,12 +72,6 @@ impl UsableSessions {
 
     fn is_loaded(&self, peer: PeerKey) -> bool {
         self.loaded.fingerprint(peer).is_some() && !self.link.loaded_of(peer).is_empty()
-    }
-
-    /// `log` takes note of what the file that was loaded has: it may be newer than the list, and the next look finds nothing
-    /// new in it.
-    fn note_loaded(&mut self, log: &mut ReceiveLog) {
-        self.has_unfollowed |= self.note_changes(log);
     }
 
     /// Gives the receiver the sessions with a peer that are usable now, new ones with what was received under them.
@@ -97,12 +94,11 @@ impl UsableSessions {
         self.loaded.insert(peer, fingerprint);
     }
 
-    /// `log` takes note of the sessions that came or went since the last call, in each file that changed; true if any did. No
-    /// session is given to the receiver before.
-    fn note_changes(&mut self, log: &mut ReceiveLog) -> bool {
-        let changes = self.link.take_changes();
-        let has_changed = !changes.is_empty();
-        for FileChange { peer, before } in changes {
+    /// `log` takes note of the sessions that came or went since the last call, in each file that changed. No session is given to
+    /// the receiver before. A file that is loaded may be newer than the list, and the next look finds nothing new in it.
+    fn note_changes(&mut self, log: &mut ReceiveLog) {
+        for FileChange { peer, before } in self.link.take_changes() {
+            self.unfollowed.push(peer);
             let now = self.link.listed_of(peer);
             let gone = before.into_iter().filter(|id| now.iter().all(|listed| listed.id != *id));
             let gone: Vec<SessionId> = gone.collect();
@@ -113,23 +109,29 @@ impl UsableSessions {
                 self.visible_from.remove(id);
             }
         }
-        has_changed
     }
 
-    /// Takes over what changed since the last call: of each file that did, and of all peers, as others may be accepted now.
-    /// `log` takes note of it.
+    /// Takes over what changed since the last call: of each file that did, and of all peers if others may be accepted now.
+    /// `log` takes note of it. While thousands of devices pair, one file after the other changes.
     pub(super) fn follow(&mut self, log: &mut ReceiveLog) {
         self.note_changes(log);
-        for (peer, _) in self.loaded.all() {
-            self.adopt(peer, log.state());
+        let accepted_version = self.link.accepted_version();
+        let mut changed = std::mem::take(&mut self.unfollowed);
+        if std::mem::replace(&mut self.accepted_version, accepted_version) != accepted_version {
+            changed = self.loaded_peers().collect();
+        }
+        for peer in changed {
+            if self.loaded.fingerprint(peer).is_some() {
+                self.adopt(peer, log.state());
+            }
         }
         // Of sessions that are deleted nothing can come.
         self.receiver.forget_removed(|id| self.link.is_stored(id));
     }
 
     /// Whether loading found a change since the last call that is still to be followed.
-    pub(super) fn take_unfollowed(&mut self) -> bool {
-        std::mem::take(&mut self.has_unfollowed)
+    pub(super) fn has_unfollowed(&self) -> bool {
+        !self.unfollowed.is_empty()
     }
 
     /// Loads the sessions of which a payload may be one; true if any was not loaded.
@@ -315,7 +317,7 @@ impl UsableSessions {
         let Some(peer) = asked else { return Ok(None) };
         if !self.is_loaded(peer) {
             let is_authentic = self.link.load_to_answer(payload, peer);
-            self.note_loaded(log);
+            self.note_changes(log);
             if !is_authentic {
                 return Ok(None);
             }

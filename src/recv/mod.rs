@@ -188,9 +188,11 @@ fn open_streams<'a>(
     let (once, with_metadata) = (options.scope == Scope::FirstStream, options.format.needs_metadata());
     let peers = if options.scope == Scope::Retained { link.peers() } else { link.senders() }?;
     if report.is_verbose()
-        && let Some(accepted) = peers.as_ref().and_then(|peers| peers.accepted().ok())
+        && let Some(accepted) = peers.as_ref().and_then(|peers| peers.accepted_at_start().ok())
     {
-        report.verbose(format_args!("receiving from {}", list(accepted.iter().map(|peer| peer.name.as_str()))));
+        let names = || list(accepted.iter().map(|peer| peer.name.as_str()));
+        let from = if accepted.is_empty() { "all known peers".to_owned() } else { names() };
+        report.verbose(format_args!("receiving from {from}"));
     }
     Ok(match peers {
         None => Box::new(PlainStreams::new(options, &link.config.subscribe, report)),

@@ -6,6 +6,7 @@
 //! is made on the open descriptor, never on a path, so that nothing can be swapped between the check and the use.
 //! The rules are in `sts-protocol(7)`, "Session files".
 
+mod append_line;
 mod appender;
 mod changes;
 mod check;
@@ -23,6 +24,7 @@ mod whole;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::append_line::append_line;
 pub(crate) use self::appender::{Appender, create_to_append, open_to_append};
 pub(crate) use self::changes::{DirChanges, WhatChanged};
 pub(crate) use self::check::{Guard, is_exposed};

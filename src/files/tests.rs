@@ -168,6 +168,10 @@ fn on_the_small_disk() {
     assert_eq!(**read_private(&dir, "state").unwrap().unwrap(), *b"old");
     assert!(!dir.join("state.new").exists());
     replace(&dir, &held, "state", &[1; 4000]).unwrap();
+    let old = stamp(&dir, "state").unwrap().unwrap();
+    let err = append_line(&dir, &held, "state", &old, &"long".repeat(10_000)).unwrap_err();
+    assert!(err.to_string().contains("No space left"), "{err}");
+    assert_eq!(fs::read(dir.join("state")).unwrap(), [1; 4000]);
 }
 
 #[test]
@@ -178,6 +182,27 @@ fn creation_is_exclusive() {
     assert!(!create(&dir, &held, "key", b"second").unwrap());
     assert_eq!(**read_private(&dir, "key").unwrap().unwrap(), *b"first");
     assert_eq!(dir.names().unwrap(), ["key", "lock"]);
+}
+
+#[test]
+fn a_line_is_appended_or_the_file_must_be_replaced() {
+    let (_home, dir) = home();
+    let held = lock(&dir, "lock").unwrap();
+    let now = || stamp(&dir, "list").unwrap().unwrap();
+    replace(&dir, &held, "list", b"one\n").unwrap();
+    let old = now();
+    assert_eq!(append_line(&dir, &held, "list", &old, "two\n").unwrap(), Some(now()));
+    assert_eq!(fs::read(dir.join("list")).unwrap(), b"one\ntwo\n");
+    assert_eq!(append_line(&dir, &held, "list", &old, "three\n").unwrap(), None, "it was changed");
+    fs::hard_link(dir.join("list"), dir.join("copy")).unwrap();
+    assert_eq!(append_line(&dir, &held, "list", &now(), "three\n").unwrap(), None, "it has another name");
+    symlink("list", dir.join("link")).unwrap();
+    assert_eq!(append_line(&dir, &held, "link", &now(), "three\n").unwrap(), None);
+    assert_eq!(append_line(&dir, &held, "absent", &now(), "three\n").unwrap(), None);
+    fs::remove_file(dir.join("copy")).unwrap();
+    chmod(&dir.join("list"), 0o622);
+    assert_eq!(append_line(&dir, &held, "list", &now(), "three\n").unwrap_err().exit(), Exit::NotTrusted);
+    assert_eq!(fs::read(dir.join("list")).unwrap(), b"one\ntwo\n");
 }
 
 #[test]

@@ -79,11 +79,15 @@ pub fn trust(env: &Environment, who: &Newcomers, link: Option<&Link>, report: &R
         Newcomers::List => read_list(report)?,
     };
     let dir = link.map_or_else(|| directory(env), Link::identity_dir)?;
-    let identity = Identity::of_device(&dir, report)?;
+    // The private half takes some arithmetic to read.
+    let own = match Identity::load_public(&dir)? {
+        Some(own) => own,
+        None => Identity::of_device(&dir, report)?.public().clone(),
+    };
     let store = store(dir, env);
     note_sessions(&store, env, report);
     let link = link.map(|link| &link.config.link);
-    store.trust(identity.public(), &new, link)?;
+    store.trust(&own, &new, link)?;
     let for_link = link.map(|link| format!(" for the link {link}")).unwrap_or_default();
     match &new[..] {
         [] => report.info("the list is empty: nothing was changed"),

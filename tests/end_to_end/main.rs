@@ -39,6 +39,7 @@ mod full_disk;
 mod gateway;
 mod hostile;
 mod keep;
+mod large_fleet;
 #[cfg(feature = "legacy")]
 mod legacy;
 mod lost_ends;

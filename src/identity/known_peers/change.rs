@@ -1,10 +1,11 @@
 //! Changes of `known_peers`, line by line: every other line stays as it is, byte for byte, and the file is replaced once per change.
+//! Only a line that is added to a large file is appended to it: a device with flash then writes hundreds of bytes, not megabytes.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
 use super::file::{KNOWN_PEERS_FILE, PeersFile, PeersStore};
-use super::index::{PeersIndex, Subject};
+use super::index::{MIN_INDEXED_LEN, PeersIndex, Subject};
 use super::line::PeersLine;
 use crate::files::{self, Lock, Part, Stamp};
 use crate::identity::{Binding, PeerName, PublicKey};
@@ -139,12 +140,19 @@ impl PeersStore {
     /// Replaces the file by one with these edits, in order of their places, and its index.
     fn write(&self, lock: &Lock, file: PeersFile, edits: Vec<Edit>) -> Result<()> {
         let edited = Edited::of(edits, file.len(), file.ends_open()?);
+        let appended = match (file.stamp(), edited.appended_to(file.len())) {
+            (Some(old), Some(line)) => files::append_line(self.dir(), lock, KNOWN_PEERS_FILE, &old, line)?,
+            _ => None,
+        };
         let (old, index) = file.into_parts();
         let Some(old) = old else {
             // The first one that reads it makes an index.
             return files::replace(self.dir(), lock, KNOWN_PEERS_FILE, edited.new_text().as_bytes());
         };
-        let written = files::replace_parts(self.dir(), lock, KNOWN_PEERS_FILE, &old, &edited.parts)?;
+        let written = match appended {
+            Some(written) => written,
+            None => files::replace_parts(self.dir(), lock, KNOWN_PEERS_FILE, &old, &edited.parts)?,
+        };
         match index.after(|at| edited.moved(at), &edited.lines) {
             Ok(index) => self.store_index(&index, &written),
             Err(_) => Ok(()),
@@ -257,6 +265,16 @@ impl Edited {
             last.push_str(text);
         } else {
             self.parts.push(Part::New(text.to_owned()));
+        }
+    }
+
+    /// The line that is all that is new, if it follows the others of a large file, which has `len` bytes.
+    fn appended_to(&self, len: u64) -> Option<&str> {
+        match (&self.parts[..], &self.lines[..]) {
+            ([Part::Kept(kept), Part::New(text)], [line]) if *kept == (0..len) && len >= MIN_INDEXED_LEN => {
+                (line.place.start == len).then_some(text)
+            }
+            _ => None,
         }
     }
 

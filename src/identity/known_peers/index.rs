@@ -18,8 +18,8 @@ const INDEX_LOCK: &str = "@known_peers.lock";
 /// How the file begins; a later layout begins with another number.
 const MAGIC: [u8; 8] = *b"stsidx 1";
 const HEADER_LEN: usize = MAGIC.len() + Stamp::LEN;
-/// A shorter `known_peers`, in bytes, is read as fast as its index.
-const MIN_INDEXED_LEN: u64 = 64 << 10;
+/// A shorter `known_peers`, in bytes, is read as fast as its index, and replaced as fast as a line is appended to it.
+pub(super) const MIN_INDEXED_LEN: u64 = 64 << 10;
 
 /// What lines are found by.
 #[derive(Clone, Copy, Debug)]
@@ -120,7 +120,10 @@ impl PeersIndex {
         let mut bytes = Vec::with_capacity(HEADER_LEN + entries.len() * Entry::LEN);
         bytes.extend(MAGIC);
         bytes.extend(stamp.to_bytes());
-        bytes.extend(entries.iter().flat_map(|entry| entry.to_bytes()));
+        // Entry by entry, not byte by byte: there are two hundred thousand.
+        for entry in entries {
+            bytes.extend_from_slice(&entry.to_bytes());
+        }
         files::replace(dir, lock, INDEX_FILE, &bytes)
     }
 

@@ -7,15 +7,15 @@ use super::StoredSession;
 use super::stream_end::{EndOfStream, LatestStream};
 use crate::crypto::key_tree::Salt;
 use crate::session::SessionId;
-use crate::stream::{EndedStream, can_tell};
+use crate::stream::{EndedStream, StreamId, can_tell};
 
 /// Most streams that are listed for a peer; past that, the oldest ones are not listed any more.
 const MAX_LISTED: usize = 64;
 /// How often the peer is told of a stream of which it is not known how many frames it has.
 const MAX_TOLD_UNCOUNTED: u8 = 8;
 /// The streams that tell of one whose count is known follow it at these distances; from the last of them on, the distance
-/// doubles each time. So no number of lost messages in a row has it forgotten before it leaves the list.
-const FIRST_DISTANCES: [usize; 3] = [1, 2, 3];
+/// doubles each time. Each run of a device pays for all six that it tells. So no number of lost messages in a row has it forgotten before it leaves the list.
+const FIRST_DISTANCES: [usize; 3] = [1, 2, 6];
 
 /// Writes down how streams ended; false where that changes nothing.
 pub(super) fn end(sessions: &mut [StoredSession], ends: &[EndOfStream]) -> bool {
@@ -42,12 +42,12 @@ pub(super) fn begin(sessions: &mut [StoredSession], session: SessionId, number: 
     limit(sessions);
 }
 
-/// The streams that the preamble of a message of at most `max_message` bytes tells, oldest first, of those whose time has
-/// come.
+/// The streams that the preamble of `teller`, in a message of at most `max_message` bytes, tells, oldest first, of those
+/// whose time has come.
 ///
 /// If there is no room for all, those that were told least often come first, and among these the newest: if the number
 /// before the stream that begins now was taken and not used, a receiver that is not told so at once reports it as lost.
-pub(super) fn tell(sessions: &mut [StoredSession], max_message: usize) -> Vec<EndedStream> {
+pub(super) fn tell(sessions: &mut [StoredSession], teller: StreamId, max_message: usize) -> Vec<EndedStream> {
     let listed =
         || sessions.iter().rev().flat_map(|stored| stored.latest.iter().map(|latest| (stored.session.id, latest)));
     let count = listed().count();
@@ -57,7 +57,7 @@ pub(super) fn tell(sessions: &mut [StoredSession], max_message: usize) -> Vec<En
     let mut told = BTreeMap::new();
     for (age, (session, latest)) in by_priority {
         told.insert(age, latest.ended(session));
-        if !can_tell(&told.values().copied().collect::<Vec<_>>(), max_message) {
+        if !can_tell(&told.values().copied().collect::<Vec<_>>(), teller, max_message) {
             told.remove(&age);
         }
     }
@@ -94,8 +94,11 @@ mod tests {
     use super::super::stream_end::StreamEnd;
     use super::*;
     use crate::session::{Standing, pair};
-    use crate::stream::{Continues, Origin, StreamId};
+    use crate::stream::{Continues, Origin};
     use crate::suite::Suite;
+
+    /// A stream of a session of its own.
+    const TELLER: StreamId = StreamId { session: [3; 8], number: 1 };
 
     fn sessions() -> Vec<StoredSession> {
         [2, 1].map(|seed| StoredSession::new(&pair(seed, Suite::Gcm).0, Standing::Current)).into()
@@ -119,12 +122,12 @@ mod tests {
         let old = begun(&mut sessions, 1, 7);
         assert!(end(&mut sessions, &[old]));
         for _ in 0..2 {
-            assert_eq!(numbers(&tell(&mut sessions, 8192)), [(1, 7, Some(17)), (2, 0, None)]);
+            assert_eq!(numbers(&tell(&mut sessions, TELLER, 8192)), [(1, 7, Some(17)), (2, 0, None)]);
         }
         for _ in 2..8 {
-            assert_eq!(numbers(&tell(&mut sessions, 8192)), [(2, 0, None)]);
+            assert_eq!(numbers(&tell(&mut sessions, TELLER, 8192)), [(2, 0, None)]);
         }
-        assert!(tell(&mut sessions, 8192).is_empty());
+        assert!(tell(&mut sessions, TELLER, 8192).is_empty());
     }
 
     /// However many messages in a row a broker's queue drops, a later one tells it.
@@ -135,23 +138,24 @@ mod tests {
         assert!(end(&mut sessions, &[first]));
         let mut told_to = Vec::new();
         for number in 1..200 {
-            let told = tell(&mut sessions, 1 << 20);
+            let told = tell(&mut sessions, TELLER, 1 << 20);
             told_to.extend(told.iter().any(|told| told.stream.number == 0).then_some(number));
             let ended = begun(&mut sessions, 0, number);
             assert!(end(&mut sessions, &[ended]));
         }
-        assert_eq!(told_to, [1, 2, 3, 6, 12, 24, 48]);
-        assert_eq!([0, 1, 2, 3, 4, 255].map(distance), [1, 2, 3, 6, 12, 3 << 32]);
+        assert_eq!(told_to, [1, 2, 6, 12, 24, 48]);
+        assert_eq!([0, 1, 2, 3, 4, 255].map(distance), [1, 2, 6, 12, 24, 6 << 32]);
     }
 
-    /// A device that begins one stream after another tells each of them three times, and there is no room for more.
+    /// A device that begins one stream after another in a session tells each of them six times, but the last time.
     #[test]
-    fn a_short_message_tells_the_last_three_streams() {
+    fn a_short_message_has_room_for_five_streams_of_its_session() {
         let mut sessions = sessions();
-        for number in 0..9 {
-            let told = numbers(&tell(&mut sessions, 256));
-            let expected = (number.max(3) - 3..number).map(|number| (2, number, Some(number + 10)));
-            assert_eq!(told, expected.collect::<Vec<_>>());
+        let session = sessions[0].session.id;
+        for number in 0..60 {
+            let told = numbers(&tell(&mut sessions, StreamId { session, number }, 256));
+            let due = [24, 12, 6, 2, 1].into_iter().filter_map(|distance| number.checked_sub(distance));
+            assert_eq!(told, due.map(|number| (2, number, Some(number + 10))).collect::<Vec<_>>());
             let ended = begun(&mut sessions, 0, number);
             assert!(end(&mut sessions, &[ended]));
         }
@@ -168,10 +172,10 @@ mod tests {
             assert!(end(&mut sessions, &[ended]));
         }
         // There is room for one that continued another one.
-        for expected in [2, 1, 0, 1, 0, 0] {
-            assert_eq!(numbers(&tell(&mut sessions, 8191)), [(2, expected, Some(0))]);
+        for expected in [2, 1, 0, 1, 0] {
+            assert_eq!(numbers(&tell(&mut sessions, TELLER, 8191)), [(2, expected, Some(0))]);
         }
-        assert!(tell(&mut sessions, 8191).is_empty());
+        assert!(tell(&mut sessions, TELLER, 8191).is_empty());
     }
 
     #[test]
@@ -179,10 +183,10 @@ mod tests {
         let mut sessions = sessions();
         let [first, second] = [0, 1].map(|number| begun(&mut sessions, 0, number));
         for _ in 0..8 {
-            assert_eq!(tell(&mut sessions, 8192).len(), 2);
+            assert_eq!(tell(&mut sessions, TELLER, 8192).len(), 2);
         }
         assert!(end(&mut sessions, &[second, first]));
-        assert_eq!(numbers(&tell(&mut sessions, 8192)), [(2, 0, Some(10)), (2, 1, Some(11))]);
+        assert_eq!(numbers(&tell(&mut sessions, TELLER, 8192)), [(2, 0, Some(10)), (2, 1, Some(11))]);
     }
 
     #[test]

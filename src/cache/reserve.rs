@@ -4,7 +4,7 @@ use super::{Cache, EndOfStream, StoredSession, latest_streams};
 use crate::crypto::key_tree::Salt;
 use crate::crypto::schedule::Digest;
 use crate::session::SessionId;
-use crate::stream::{EndedStream, FIRST_SIDE_STREAM, ReservedStream};
+use crate::stream::{EndedStream, FIRST_SIDE_STREAM, ReservedStream, StreamId};
 use crate::{Error, Exit, Result};
 
 impl Cache {
@@ -32,7 +32,7 @@ impl Cache {
             let (number, leaf) = stored.session.send.tree.take_lowest().ok_or_else(|| self.used_up())?;
             stored.streams = u64::from(number) + 1;
             latest_streams::end(sessions, ends);
-            let told = latest_streams::tell(sessions, max_message);
+            let told = latest_streams::tell(sessions, StreamId { session: id, number }, max_message);
             latest_streams::begin(sessions, id, number, salt);
             Ok(((ReservedStream::of_data(id, number, leaf), told), true))
         })

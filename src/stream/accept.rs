@@ -163,9 +163,11 @@ impl Receiver {
             };
             match cipher.open(payload, plaintext) {
                 Ok(()) => {
-                    let Plaintext { content, wants_confirms, continues, preamble } = content::read(&header, plaintext);
+                    let session = entry.session.id;
+                    let Plaintext { content, wants_confirms, continues, preamble } =
+                        content::read(session, &header, plaintext);
                     let SealedHeader { stream: number, salt, seq, .. } = header;
-                    let stream = StreamId { session: entry.session.id, number };
+                    let stream = StreamId { session, number };
                     let peer = entry.session.peer;
                     let tag = tag_end(payload);
                     return Ok(Opened { peer, stream, seq, content, wants_confirms, continues, preamble, salt, tag });

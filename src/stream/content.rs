@@ -7,6 +7,7 @@ use super::kind::Kind;
 use super::preamble::Preamble;
 use crate::crypto::key_tree::{SALT_LEN, Salt};
 use crate::message::{FrameType, SealedHeader};
+use crate::session::SessionId;
 
 /// The bits of the first byte that hold the kind.
 pub(super) const KIND_MASK: u8 = 0x0f;
@@ -264,11 +265,11 @@ pub(super) struct Plaintext {
     pub(super) preamble: Option<Box<Preamble>>,
 }
 
-/// Takes all but the data off an authentic plaintext; what is left is data, and nothing where the message carries none.
-pub(super) fn read(header: &SealedHeader, plaintext: &mut BytesMut) -> Plaintext {
+/// Takes all but the data off an authentic plaintext of this session; what is left is data, and nothing where the message carries none.
+pub(super) fn read(session: SessionId, header: &SealedHeader, plaintext: &mut BytesMut) -> Plaintext {
     let flags = plaintext.first().copied().unwrap_or(0);
     let is_side = header.stream >= FIRST_SIDE_STREAM;
-    let (content, preamble) = parse(header, plaintext).unwrap_or((Content::Unreadable, None));
+    let (content, preamble) = parse(session, header, plaintext).unwrap_or((Content::Unreadable, None));
     let is_in_place = content.kind().is_none_or(|kind| kind.is_of_side_stream() == is_side);
     let content = if is_in_place { content } else { Content::Unreadable };
     if !content.carries_data() {
@@ -280,7 +281,11 @@ pub(super) fn read(header: &SealedHeader, plaintext: &mut BytesMut) -> Plaintext
 
 /// `None` where this version does not know the kind or an item of the preamble, where a flag is not in its place, or
 /// where the kind has another length.
-fn parse(header: &SealedHeader, plaintext: &mut BytesMut) -> Option<(Content, Option<Box<Preamble>>)> {
+fn parse(
+    session: SessionId,
+    header: &SealedHeader,
+    plaintext: &mut BytesMut,
+) -> Option<(Content, Option<Box<Preamble>>)> {
     let first = *plaintext.first()?;
     if first & PADDED != 0 {
         let end = plaintext.iter().rposition(|&byte| byte != 0)?;
@@ -297,7 +302,7 @@ fn parse(header: &SealedHeader, plaintext: &mut BytesMut) -> Option<(Content, Op
     let is_first = header.seq == 0 && header.frame_type != FrameType::Will;
     let preamble = match first & PREAMBLE {
         0 => None,
-        _ if is_first => Some(Preamble::take(plaintext)?),
+        _ if is_first => Some(Preamble::take(StreamId { session, number: header.stream }, plaintext)?),
         _ => return None,
     };
     // The first message says what is continued, if the stream continues any.

@@ -21,21 +21,22 @@ const SEALED_TYPES: [FrameType; 3] = [FrameType::Enc, FrameType::Kill, FrameType
 pub(crate) fn contents(data: &[u8]) {
     let mut input = FuzzInput::new(data);
     let header = header(&mut input, [0; 3]);
+    let session = [0; 8];
     let mut plaintext = BytesMut::from(input.rest());
     let kind_byte = plaintext.first().copied().unwrap_or(0);
-    let message = content::read(&header, &mut plaintext);
+    let message = content::read(session, &header, &mut plaintext);
     assert!(message.content.carries_data() || plaintext.is_empty());
     let Some(kind) = message.content.kind() else { return };
     assert_eq!((kind.code(), kind.frame_type()), (kind_byte & content::KIND_MASK, header.frame_type));
     // Made again of what was read, it is read as the same.
     let mut again = BytesMut::from(&[kind_byte & !content::PADDED][..]);
     if let Some(preamble) = &message.preamble {
-        preamble.put(&mut again);
+        preamble.put(StreamId { session, number: header.stream }, &mut again);
     }
     message.content.put(&mut again);
     again.put_slice(&plaintext);
     let expected = plaintext.clone();
-    let second = content::read(&header, &mut again);
+    let second = content::read(session, &header, &mut again);
     assert_eq!((&second.content, &second.preamble), (&message.content, &message.preamble));
     assert_eq!((second.wants_confirms, second.continues), (message.wants_confirms, message.continues));
     assert_eq!(again, expected);
@@ -132,7 +133,7 @@ impl FuzzedSession {
         let flags = content::PREAMBLE | if preamble.continues.is_some() { content::CONTINUES } else { 0 };
         let asks = if input.flag() { content::WANTS_CONFIRMS } else { 0 };
         let mut plaintext = BytesMut::from(&[Kind::Data.code() | flags | asks][..]);
-        preamble.put(&mut plaintext);
+        preamble.put(StreamId { session: self.master.id, number: header.stream }, &mut plaintext);
         if let Some(message) = seal(&self.master, &header, &plaintext) {
             self.sent.push(message);
             self.genuine(self.sent.len() - 1);

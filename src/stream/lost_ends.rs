@@ -1,9 +1,9 @@
 //! Lost ends: what a device says in a preamble of how its earlier streams ended (`sts-protocol(7)`, "Lost ends").
 
+use super::ended_stream::EndedStream;
 use super::id::{Origin, StreamId};
 use super::opened::Opened;
 use super::others::{OtherStreams, ToldStream};
-use super::preamble::EndedStream;
 use super::progress::{Gap, Progress, Sequence, StreamState};
 use super::receiver::Receiver;
 use super::sequence::Beginning;

@@ -16,6 +16,7 @@
 mod accept;
 mod congestion;
 mod content;
+mod ended_stream;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod id;
@@ -46,13 +47,14 @@ pub(crate) const MAX_UNCONFIRMED: usize = 2 << 20;
 pub(crate) use self::accept::{Accepted, AcceptedWill};
 pub(crate) use self::congestion::MAX_CONFIRM_DELAY;
 pub(crate) use self::content::{Confirmed, Content};
+pub(crate) use self::ended_stream::{EndedStream, can_tell};
 pub(crate) use self::id::{FIRST_SIDE_STREAM, Origin, StreamId};
 pub(crate) use self::keys::erases_part;
 pub use self::kind::Kind;
 pub(crate) use self::message_len::max_record_len;
 pub(crate) use self::opened::Opened;
 pub(crate) use self::others::{Closing, OtherStreams, ToldStream};
-pub(crate) use self::preamble::{Continues, EndedStream, Preamble, can_tell};
+pub(crate) use self::preamble::{Continues, Preamble};
 pub(crate) use self::progress::{Gap, Progress, Sequence, StreamState};
 pub(crate) use self::ranges::Ranges;
 pub(crate) use self::receiver::Receiver;

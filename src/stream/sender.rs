@@ -91,7 +91,7 @@ impl Sender {
     /// so that any record has room in it.
     pub(crate) fn limit_messages(&mut self, max_message: usize) {
         self.lengths.max_message = self.lengths.max_message.min(max_message);
-        self.preamble.limit_to(self.lengths.max_message);
+        self.preamble.limit_to(self.id, self.lengths.max_message);
     }
 
     /// Says this with the first message, which has that much less room ([`Sender::max_record_len`]).
@@ -288,7 +288,7 @@ impl Sender {
             self.keys.of(header.seq).is_some_and(|cipher| cipher.open(sealed, &mut plaintext).is_ok())
         });
         let header = opened.ok_or_else(|| Error::new(Exit::Failed, "a message that was sealed here does not open"))?;
-        let Plaintext { content, .. } = content::read(&header, &mut plaintext);
+        let Plaintext { content, .. } = content::read(self.id.session, &header, &mut plaintext);
         Ok((content, plaintext))
     }
 
@@ -341,16 +341,16 @@ impl Sender {
     /// The same message, with the preamble before what it carries.
     fn with_preamble(&self, buffer: &BytesMut) -> BytesMut {
         let (head, carried) = buffer.split_at(self.kind_at() + 1);
-        let mut message = self.buffer(self.preamble.len() + carried.len());
+        let mut message = self.buffer(self.preamble.len(self.id) + carried.len());
         message[..head.len()].copy_from_slice(head);
-        self.preamble.put(&mut message);
+        self.preamble.put(self.id, &mut message);
         message.put_slice(carried);
         message
     }
 
     /// Whether the next message of the stream may be of this kind, and carry `len` bytes.
     fn check(&self, kind: Kind, len: usize) -> Result<()> {
-        let preamble_len = if self.seq == 0 && !self.preamble.is_empty() { self.preamble.len() } else { 0 };
+        let preamble_len = if self.seq == 0 && !self.preamble.is_empty() { self.preamble.len(self.id) } else { 0 };
         let refusal = if self.closed && kind.is_in_sequence() {
             "it is closed"
         } else if !self.closed && !kind.is_in_sequence() {

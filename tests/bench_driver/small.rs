@@ -74,11 +74,12 @@ pub(crate) fn size(bench: &Bench, tool: &str) -> Result<u64> {
     Ok(fs::metadata(bench.executable(tool))?.len())
 }
 
-/// How many bytes longer a message is than the line in it: the first one of a run, which tells how the three runs
-/// before it ended, and any other one.
+/// How many bytes longer a message is than the line in it: the first one of a run, which tells how six earlier runs
+/// ended, and any other one.
 pub(crate) fn overhead(bench: &Bench) -> Result<[usize; 2]> {
     let line = b"a line that is sealed\n";
-    for _ in 0..3 {
+    // The stream that is told last is 48 before it.
+    for _ in 0..48 {
         run(bench.send(&[]).stdin(filled(line)?))?;
     }
     let mut eavesdropper = Raw::connect(bench.broker.port)?;

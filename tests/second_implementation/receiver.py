@@ -95,7 +95,7 @@ class Receiver:
             data = suites.unseal(suite, key, h.bytes, h.seq, h.body)
         except Invalid:
             return None
-        return sealed.Plain(data, h.type, side, h.seq)
+        return sealed.Plain(data, h.type, side, h.seq, (bytes.fromhex(s["id"]), h.stream))
 
     def stream_key(self, s, h):
         st = s["streams"].get(str(h.stream)) or self.over_keys.get((s["id"], h.stream)) \

@@ -13,7 +13,7 @@ HEADER = 20
 KINDS = DATA, END, CONTINUED, CONFIRM, KILL_KIND, SETTLED, WILL_KIND, REFUSED, HELD = range(1, 10)
 FIRST_FREE = len(KINDS) + 1  # kinds of later versions, to 15
 PADDING, ASKS, PREAMBLE, CONTINUES = 0x80, 0x40, 0x20, 0x10
-I_CONTINUES, I_ENDED, I_KEPT, I_ENDED_CONTINUING = 1, 2, 3, 4
+I_CONTINUES, I_ENDED, I_KEPT, I_ENDED_CONTINUING, I_ENDED_BEFORE = 1, 2, 3, 4, 5
 UNKNOWN_COUNT = 2**32 - 1
 HIGHEST_SEQ = 2**32 - 3
 
@@ -79,6 +79,31 @@ def item_ended(sid, entries):
     return item(I_ENDED, sid + b"".join(struct.pack(">I8sI", n, salt, c) for n, salt, c in entries))
 
 
+def item_ended_before(number, entries):
+    """In the stream with this number, of streams of the same session."""
+    return item(I_ENDED_BEFORE, b"".join(
+        short(number - n) + salt + short(0 if c == UNKNOWN_COUNT else c + 1) for n, salt, c in entries))
+
+
+def short(n):
+    """A number in base 128, the lowest digit first, each but the last with 0x80."""
+    return bytes([n]) if n < 128 else bytes([n % 128 | 0x80]) + short(n // 128)
+
+
+def read_short(r):
+    n = 0
+    for at in range(5):
+        byte = r.number(1)
+        n += (byte & 0x7F) << 7 * at
+        if byte < 0x80:
+            break
+    else:
+        raise Refused("a number of more than five bytes")
+    if n >= 2**32:
+        raise Refused("a number of more than 32 bits")
+    return n
+
+
 def item_ended_continuing(sid, stream, salt, count, continues):
     """`continues` is what an item 1 of that stream says: (session id, stream, salt, position)."""
     return item(I_ENDED_CONTINUING, sid + struct.pack(">I8sI", stream, salt, count)
@@ -108,9 +133,11 @@ class Preamble:
 
 
 class Plain:
-    """A plaintext taken apart. `problem` says why it is refused, `skip` that it is skipped."""
+    """A plaintext of stream `of`, which is session id and number, taken apart. `problem` says why it is refused, `skip`
+    that it is skipped."""
 
-    def __init__(self, data, frame_type, side, seq):
+    def __init__(self, data, frame_type, side, seq, of):
+        self.of = of
         self.problem, self.skip, self.preamble, self.content = None, False, None, b""
         first = data[0] if data else 0
         self.kind, self.flags = first & 15, first & 0xF0
@@ -168,6 +195,13 @@ class Plain:
                 sid = v.take(8)
                 while v.at < len(value):
                     out.ended.append((sid, v.number(4), v.take(8), v.number(4), None))
+            elif t == I_ENDED_BEFORE:
+                while v.at < len(value):
+                    distance, salt, count = read_short(v), v.take(8), read_short(v)
+                    if not 1 <= distance <= self.of[1]:
+                        raise Refused("a stream that is not before its own")
+                    count = count - 1 if count else UNKNOWN_COUNT
+                    out.ended.append((self.of[0], self.of[1] - distance, salt, count, None))
             elif t == I_ENDED_CONTINUING and len(value) == 52:
                 about = v.take(8), v.number(4), v.take(8), v.number(4)
                 if about[3] == 2**32 - 1:

@@ -59,7 +59,7 @@ def open_side(state, data):
                                      h.bytes, h.seq, h.body)
             except Invalid:
                 continue
-            return s, h, sealed.Plain(data, h.type, True, h.seq)
+            return s, h, sealed.Plain(data, h.type, True, h.seq, (bytes.fromhex(s["id"]), h.stream))
     return None
 
 
@@ -93,7 +93,11 @@ class Sender:
         ended = sessions.ended_items(self.store, self.stream.sid, self.stream.number)
         alone = [e for e in ended if not e[4]]
         for sid in dict.fromkeys(e[0] for e in alone):
-            self.items += sealed.item_ended(sid, [e[1:4] for e in alone if e[0] == sid])
+            entries = [e[1:4] for e in alone if e[0] == sid]
+            if sid == self.stream.sid:
+                self.items += sealed.item_ended_before(self.stream.number, entries)
+            else:
+                self.items += sealed.item_ended(sid, entries)
         for e in ended:
             self.items += sealed.item_ended_continuing(*e) if e[4] else b""
         if self.retain:

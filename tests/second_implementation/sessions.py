@@ -138,7 +138,7 @@ def take_side(store_, sid):
 
 
 # A stream with a count is told by those that follow it at these distances, then doubled.
-DISTANCES = (1, 2, 3)
+DISTANCES = (1, 2, 6)
 
 
 def ended_items(store_, own_sid, own_number):
@@ -152,7 +152,7 @@ def ended_items(store_, own_sid, own_number):
                 if (s["id"], e["stream"]) == (own_sid.hex(), own_number):
                     continue
                 distance -= 1
-                due = DISTANCES[e["told"]] if e["told"] < len(DISTANCES) else 3 << (e["told"] - 2)
+                due = DISTANCES[e["told"]] if e["told"] < len(DISTANCES) else 6 << (e["told"] - 2)
                 if len(out) == 16 or (e["count"] is not None and distance < due):
                     continue
                 of = e["continues"]

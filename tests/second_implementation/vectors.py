@@ -467,7 +467,7 @@ def sealed_frames(suite):
         head = sealed.header(frame_type, sid, stream, salt, seq)
         body = suites.seal(suite, key, head, seq, plain, iv)
         assert suites.unseal(suite, key, head, seq, body) == plain
-        p = sealed.Plain(plain, frame_type, stream >= keytree.FIRST_SIDE, seq)
+        p = sealed.Plain(plain, frame_type, stream >= keytree.FIRST_SIDE, seq, (sid, stream))
         got = "refuse" if p.problem else "skip" if p.skip else "accept"
         assert got == expect, (title, got, p.problem)
         e.update(plaintext=plain, header=head, frame=head + body, expect=expect)
@@ -520,21 +520,31 @@ def sealed_frames(suite):
     cont = sealed.item_continues(oid, 4, rnd("origin salt", 8), 2**33 + 7)
     sixteen = [(i, rnd("ended %d" % i, 8), 100 + i) for i in range(16)]
     frame("preamble: continues", D, text, 6, 0, C, cont)
-    frame("preamble: ended one", D, text, 6, 0, 0, sealed.item_ended(sid, sixteen[:1]))
-    frame("preamble: ended sixteen", D, text, 6, 0, 0, sealed.item_ended(sid, sixteen))
+    frame("preamble: ended one", D, text, 6, 0, 0, sealed.item_ended(oid, sixteen[:1]))
+    frame("preamble: ended sixteen", D, text, 6, 0, 0, sealed.item_ended(oid, sixteen))
+    frame("preamble: ended, of its session, in item 2", D, text, 6, 0, 0, sealed.item_ended(sid, sixteen[:2]))
+    frame("preamble: ended before, one", D, text, 6, 0, 0, sealed.item_ended_before(6, sixteen[5:6]))
+    frame("preamble: ended before, sixteen", D, text, 16, 0, 0, sealed.item_ended_before(16, sixteen))
+    numbers = [(1000 - n, rnd("before %d" % n, 8), c) for n, c in (
+        (1000, 2**32 - 2), (999, 2**32 - 1), (128, 0), (127, 126), (2, 127), (1, 16383))]
+    frame("preamble: ended before, far and long", D, text, 1000, 0, 0, sealed.item_ended_before(1000, numbers))
+    frame("preamble: ended before, the first by the last", D, text, 2**31 - 2, 0, 0,
+          sealed.item_ended_before(2**31 - 2, sixteen[:1]))
+    frame("preamble: ended before, item with a number in two bytes", D, text, 6, 0, 0,
+          sealed.item(5, b"\x81\0" + bytes(8) + b"\x82\0"))
     frame("preamble: ended in two items, count not known", D, text, 6, 0, 0,
-          sealed.item_ended(oid, [(9, rnd("e", 8), 2**32 - 1)]) + sealed.item_ended(sid, sixteen[:3]))
+          sealed.item_ended(oid, [(9, rnd("e", 8), 2**32 - 1)]) + sealed.item_ended_before(6, sixteen[:3]))
     frame("preamble: ended, continuing", D, text, 6, 0, 0,
-          sealed.item_ended(sid, sixteen[:1]) + sealed.item_ended_continuing(
+          sealed.item_ended_before(6, sixteen[:1]) + sealed.item_ended_continuing(
               sid, *sixteen[1], (oid, 4, rnd("origin", 8), 2**33)))
     frame("preamble: kept", D, text, 6, 0, 0, sealed.item_kept())
     frame("preamble: everything, padded", D, text, 6, 0, A | C,
-          cont + sealed.item_ended(sid, sixteen[:2]) + sealed.item_kept(), pad=128)
+          cont + sealed.item_ended_before(6, sixteen[:2]) + sealed.item_kept(), pad=128)
     frame("preamble: item 128", D, text, 6, 0, 0, sealed.item(128, b"later"))
     frame("preamble: item 255, empty", D, text, 6, 0, 0, sealed.item(255) + sealed.item_kept())
     frame("preamble and end", sealed.END, b"all\n", 6, 0, 0, sealed.item_kept())
     frame("preamble and kill", sealed.KILL_KIND, bytes([0, 0, 0, 7]), 6, 0, 0,
-          sealed.item_ended(sid, sixteen[:1]), frame_type=KILL)
+          sealed.item_ended_before(6, sixteen[:1]), frame_type=KILL)
     free = sealed.FIRST_FREE
     for k in range(free, 16):
         frame("kind %d" % k, k, b"later", 7, 1, expect="skip")
@@ -556,6 +566,14 @@ def sealed_frames(suite):
     frame("ended, continuing, of 80 bytes", D, text, 7, 0, 0, sealed.item(4, bytes(80)), **refuse)
     frame("ended, continuing, count not known", D, text, 7, 0, 0, sealed.item_ended_continuing(
         sid, 1, bytes(8), 2**32 - 1, (oid, 4, bytes(8), 1)), **refuse)
+    before = b"\x01" + bytes(8) + b"\x02"
+    for name, value in (("its own number", b"\0" + before[1:]), ("a number below 0", b"\x08" + before[1:]),
+                        ("seven bytes of salt", before[:8]), ("no count", before[:9]),
+                        ("a count that is cut", before[:9] + b"\x80"),
+                        ("a count of six bytes", before[:9] + b"\x80\x80\x80\x80\x80\0"),
+                        ("a count of 33 bits", before[:9] + b"\x80\x80\x80\x80\x10"),
+                        ("17 streams", 17 * before)):
+        frame("ended before, %s" % name, D, text, 7, 0, 0, sealed.item(5, value), **refuse)
     frame("kept with a value", D, text, 7, 0, 0, sealed.item(3, b"x"), **refuse)
     frame("preamble at seq 1", D, text, 7, 1, 0, sealed.item_kept(), **refuse)
     frame("preamble that is too long", 0, stream=7, plain=b"\x21\x00\x09\x03\x00\x00", **refuse)

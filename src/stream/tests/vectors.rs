@@ -81,18 +81,19 @@ fn frames_are_opened_and_understood_as_the_page_says() {
 #[test]
 fn plaintexts_are_made_as_the_page_says() {
     let vectors = load("sealed_gcm.json");
+    let session = vectors.array("session_id");
     let is_ours = |vector: &&Value| {
         vector.text("expect") == "accept" && vector["pad"] == 0 && !vector.text("title").contains("item")
     };
     for vector in vectors.list("frames").iter().filter(is_ours) {
         let header = SealedHeader::parse(&vector.bytes("header")).unwrap();
         let mut data = BytesMut::from(&vector.bytes("plaintext")[..]);
-        let Plaintext { content, wants_confirms, continues, preamble } = content::read(&header, &mut data);
+        let Plaintext { content, wants_confirms, continues, preamble } = content::read(session, &header, &mut data);
         let flags = [(wants_confirms, WANTS_CONFIRMS), (continues, CONTINUES), (preamble.is_some(), PREAMBLE)];
         let flags: u8 = flags.iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum();
         let mut made = BytesMut::from(&[content.kind().unwrap().code() | flags][..]);
         if let Some(preamble) = preamble {
-            preamble.put(&mut made);
+            preamble.put(StreamId { session, number: header.stream }, &mut made);
         }
         content.put(&mut made);
         made.put_slice(&data);
@@ -115,7 +116,7 @@ fn a_sender_seals_the_frames_of_the_vectors() {
                 continue;
             }
             let mut data = BytesMut::from(&vector.bytes("plaintext")[..]);
-            let Plaintext { content, wants_confirms, preamble, .. } = content::read(&header, &mut data);
+            let Plaintext { content, wants_confirms, preamble, .. } = content::read(master.id, &header, &mut data);
             let reserved = reserved(&master, header.stream);
             let pad = usize::try_from(vector.number("pad")).ok().filter(|pad| *pad > 0);
             let mut sender = Sender::new(&master, reserved, header.salt, 5000).unwrap().pad_to(pad);

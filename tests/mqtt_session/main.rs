@@ -163,8 +163,8 @@ fn a_broker_that_fails_over_is_waited_for() {
         is_waited_for(Version::V5, Failure::RefusesConnect(code));
         is_waited_for(Version::V5, Failure::Disconnects(code));
     }
-    // Not authorized, a filter that is not valid, and what a filter may ask for.
-    for code in [0x87, 0x8f, 0x9e, 0xa2, 0x97] {
+    // Not authorized, a filter that is not valid, what a filter may ask for, and what says little.
+    for code in [0x87, 0x8f, 0x9e, 0xa2, 0x97, 0x80, 0x83] {
         is_waited_for(Version::V5, Failure::RefusesSubscriptions(code));
         is_waited_for(Version::V5, Failure::DisconnectsAtSubscribe(code));
     }

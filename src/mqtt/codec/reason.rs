@@ -179,8 +179,11 @@ impl Reason {
     /// Whether a DISCONNECT with it can be for a topic filter that we subscribed to.
     pub(in crate::mqtt) fn is_for_subscription(&self) -> bool {
         [
+            ReasonCode::UNSPECIFIED_ERROR,
+            ReasonCode::IMPLEMENTATION_SPECIFIC,
             ReasonCode::NOT_AUTHORIZED,
             ReasonCode::INVALID_TOPIC_FILTER,
+            ReasonCode::QUOTA_EXCEEDED,
             ReasonCode::SHARED_SUBSCRIPTIONS_NOT_SUPPORTED,
             ReasonCode::WILDCARDS_NOT_SUPPORTED,
         ]

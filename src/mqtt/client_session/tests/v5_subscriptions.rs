@@ -3,7 +3,7 @@
 use super::v5::{NOT_AUTHORIZED, rig, warnings};
 use super::*;
 
-/// What a broker can say when it ends a connection for a SUBSCRIBE.
+/// What a broker says when it ends a connection for a SUBSCRIBE that it will not grant later.
 const FOR_A_SUBSCRIPTION: [u8; 4] = [NOT_AUTHORIZED, 0x8f, 0x9e, 0xa2];
 
 /// The filter of each SUBSCRIBE.
@@ -68,6 +68,27 @@ fn a_topic_filter_for_which_the_broker_ends_the_connection_is_refused_by_name() 
         assert!(text.starts_with("the broker refused the subscription to \"denied/#\": "), "{text}");
         assert!(text.ends_with(&format!(" (DISCONNECT {code:#04x})")), "{text}");
         assert!(error.hint_text().unwrap().contains("`subtop`"));
+    }
+}
+
+/// No cause, one of its own, or a quota: it may grant the filter later.
+#[test]
+fn a_topic_filter_is_named_and_asked_for_again_where_the_broker_gives_no_cause() {
+    for code in [0x80, 0x83, 0x97] {
+        let mut rig = rig();
+        rig.session.subscribe("in/#", Qos::AtLeastOnce, rig.now).unwrap();
+        rig.connect(false);
+        let mut events = Vec::new();
+        for _ in 0..6 {
+            assert_eq!(rig.wait_until_subscribed(), "in/#");
+            let lost = rig.end_and_connect(code);
+            assert!(lost.to_string().contains("when \"in/#\" was subscribed"), "{lost}");
+            events.extend(rig.events());
+        }
+        assert!(!events.iter().any(|event| matches!(event, Event::Refused(_))), "{code:#x}");
+        let told = warnings(&events);
+        assert_eq!(told.len(), 1, "it is said once: {told:?}");
+        assert!(told[0].contains("subscription to \"in/#\"") && told[0].contains("trying again"), "{told:?}");
     }
 }
 

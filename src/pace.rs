@@ -1,27 +1,27 @@
-//! How fast messages may leave: at most N in any span of an interval, wherever that begins.
+//! How fast messages may leave: at most N in any span of time that is as long as the interval, wherever it begins.
 //!
-//! After a pause N of them may leave at once. For an even rate, N is 1 and the interval shorter.
+//! After a pause, N messages may leave at once. For an even rate, use 1 as N and a shorter interval.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Remembers when one sender sent its latest messages: as many as it may in an interval, of 16 bytes each.
+/// Remembers when one sender sent its latest messages, at most N, which takes 16 bytes for each.
 #[derive(Debug)]
 pub(crate) struct Pace {
     max_messages: usize,
     interval: Duration,
-    /// When each message was sent that still counts, oldest first.
+    /// When each message that still counts was sent, oldest first.
     sent: VecDeque<Instant>,
 }
 
 impl Pace {
-    /// At most `max_messages` in each `interval`; with 0 as many as with 1.
+    /// At most `max_messages` in each `interval`; 0 means 1.
     #[cfg(any(test, feature = "legacy"))]
     pub(crate) fn new(max_messages: usize, interval: Duration) -> Self {
         Self { max_messages: max_messages.max(1), interval, sent: VecDeque::new() }
     }
 
-    /// A message is sent. One that leaves though none may counts, too.
+    /// A message is sent. It counts even if none may be sent now.
     pub(crate) fn sent(&mut self, now: Instant) {
         if self.sent.len() == self.max_messages {
             self.sent.pop_front();

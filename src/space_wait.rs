@@ -11,7 +11,7 @@ use crate::{Error, Result};
 
 /// How often to try again while the disk is full.
 pub(crate) const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// What the user is told once there is.
+/// What the user is told once there is space.
 pub(crate) const SPACE_AGAIN: &str = "there is space on the disk again";
 
 /// The error, if the disk is full.
@@ -24,7 +24,7 @@ pub(crate) fn waiting_for_space(what: &str, error: &Error) -> String {
     format!("the disk is full; waiting for space to record {what}: {error}")
 }
 
-/// What a full disk holds back.
+/// Whether something waits for space on the disk, and what the user is to be told of it.
 #[derive(Default)]
 pub(crate) struct SpaceWait {
     /// When to try again, while it is full.

@@ -32,7 +32,7 @@ impl Cache {
     pub(super) fn names(&self) -> Result<Vec<String>> {
         let mut peers = Vec::new();
         self.dir.each_name(|name| peers.extend(self.peer_in(name)))?;
-        // As numbers, a hundred thousand are sorted sooner.
+        // A hundred thousand are sorted faster as numbers.
         peers.sort_unstable_by_key(|peer| u128::from_be_bytes(*peer));
         Ok(peers.into_iter().map(|peer| self.file_of(peer)).collect())
     }

@@ -14,7 +14,8 @@ const MAX_LISTED: usize = 64;
 /// How often the peer is told of a stream of which it is not known how many frames it has.
 const MAX_TOLD_UNCOUNTED: u8 = 8;
 /// The streams that tell of one whose count is known follow it at these distances; from the last of them on, the distance
-/// doubles each time. Each run of a device pays for all six that it tells. So no number of lost messages in a row has it forgotten before it leaves the list.
+/// doubles each time. So it is told until it leaves the list, however many messages in a row are lost. There are only
+/// six distances up to [`MAX_LISTED`], because the first message of each run carries what is told at all of them.
 const FIRST_DISTANCES: [usize; 3] = [1, 2, 6];
 
 /// Writes down how streams ended; false where that changes nothing.
@@ -147,7 +148,8 @@ mod tests {
         assert_eq!([0, 1, 2, 3, 4, 255].map(distance), [1, 2, 6, 12, 24, 6 << 32]);
     }
 
-    /// A device that begins one stream after another in a session tells each of them six times, but the last time.
+    /// A device that begins one stream after another in a session tells each of them at six distances; a short message
+    /// has no room for the farthest one.
     #[test]
     fn a_short_message_has_room_for_five_streams_of_its_session() {
         let mut sessions = sessions();

@@ -24,8 +24,8 @@ const LAST_MESSAGE: &str = "+last=";
 const PEER: &str = "+peer=";
 /// Of a stream that was closed before its end: the next seq that was wanted.
 const NEXT: &str = "+next=";
-/// Of the stream of which the broker keeps messages: the seq after the last one with data. Who ignores it takes it to be
-/// the last one that was received.
+/// Of the stream of which the broker keeps messages: the seq after the last one with data. A version that ignores this
+/// takes the last message that was received for that one.
 const VALUE_END: &str = "+value=";
 /// What was received under sessions that are gone ([`super::totals`]).
 const PAST: &str = "+past=";

@@ -41,11 +41,13 @@ pub struct Watch {
     by_id: BTreeMap<IdNumber, PeerKey>,
     /// The files that were loaded since [`Watch::share_keys`].
     new: BTreeSet<PeerKey>,
-    /// The sessions that each file had of which others are loaded now, or listed. `None` until [`Watch::take_changes`] is called.
+    /// The sessions that each file had of which others are loaded now, or listed. `None` until [`Watch::take_changes`]
+    /// is called.
     changed: Option<BTreeMap<PeerKey, Vec<SessionId>>>,
 }
 
-/// The id of a session as a number of the same order: a hundred thousand numbers are sorted sooner than as many strings of bytes.
+/// The id of a session as a number of the same order: a hundred thousand numbers are sorted faster than as many byte
+/// strings.
 type IdNumber = u64;
 
 fn number(id: SessionId) -> IdNumber {

@@ -1,4 +1,4 @@
-//! A line that is added to a large text file without writing the rest of the file again.
+//! Appending a line to a large text file, without writing the rest of the file again.
 
 use std::fs::File;
 use std::io;
@@ -12,18 +12,18 @@ use super::lock::Lock;
 use super::stamp::{Stamp, stamp_of};
 use crate::Result;
 
-/// Makes a line a remark, in the files that this is for.
-const REMARK: &[u8] = b"#";
+/// Begins a comment line, in the files that this is for.
+const COMMENT: &[u8] = b"#";
 
-/// Appends a line, with its newline, to a file of the stamp `old` whose last line has one, and returns the file's new stamp;
-/// `None` if the file must be replaced instead, since it is not ours, has another name, too, or was changed. `lock` is as for
-/// [`super::replace`].
+/// Appends a line, with its newline, to a file of the stamp `old` whose last line has one, and returns the file's new
+/// stamp; `None` if the file must be replaced instead, because it cannot be opened for writing, has a second name (a
+/// hard link), or was changed. `lock` is as for [`super::replace`].
 ///
-/// At no time is a part of the line more than a remark, for a reader or after a power failure: its first byte is written after
-/// the others are on the disk. Its newline comes last, so that the file has no two versions of one length.
+/// A part of the line is never more than a comment, for a reader or after a power failure: its first byte is written
+/// after the others are on the disk. Its newline comes last, so that no two versions of the file have the same length.
 ///
 /// # Errors
-/// [`crate::Exit::Failed`] where the disk is full or cannot be written; the file then has the content that it had.
+/// [`crate::Exit::Failed`] if the disk is full or cannot be written; the content of the file is then unchanged.
 pub(crate) fn append_line(dir: &Dir, lock: &Lock, name: &str, old: &Stamp, line: &str) -> Result<Option<Stamp>> {
     let Lock { .. } = lock;
     let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -36,7 +36,7 @@ pub(crate) fn append_line(dir: &Dir, lock: &Lock, name: &str, old: &Stamp, line:
     let file = File::from(fd);
     let written = write_line(&file, old.len(), line.as_bytes());
     if written.is_err() {
-        // What failed is reported; if even this fails, a remark stays.
+        // What failed first is reported. If this fails, too, a comment remains.
         let _ = file.set_len(old.len());
     }
     written.map(Some).map_err(|err| failed("write", &path, err))
@@ -45,7 +45,7 @@ pub(crate) fn append_line(dir: &Dir, lock: &Lock, name: &str, old: &Stamp, line:
 fn write_line(file: &File, at: u64, line: &[u8]) -> io::Result<Stamp> {
     let (first, rest) = line.split_at(1);
     let (rest, newline) = rest.split_at(rest.len() - 1);
-    file.write_all_at(&[REMARK, rest].concat(), at)?;
+    file.write_all_at(&[COMMENT, rest].concat(), at)?;
     file.sync_data()?;
     file.write_all_at(first, at)?;
     file.write_all_at(newline, at + line.len() as u64 - 1)?;

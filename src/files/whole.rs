@@ -243,7 +243,7 @@ fn write_and(
     }
     let (written, is_published) = published?;
     if is_published {
-        // The new content is there: whoever waited for space and wrote again would change it a second time.
+        // The new content is there: a caller that waited for space and wrote again would change it a second time.
         sync_dir(dir).map_err(|error| error.for_lack_of(None))?;
     }
     Ok((written, is_published))

@@ -15,7 +15,8 @@ pub(super) const MAX_RECENT: usize = 1024;
 /// How many of them are kept, whatever their age: a device that seldom sends never has more on their way.
 pub(super) const MIN_RECENT: usize = 16;
 /// Least time for which the others are kept, in seconds; the most is twice that. An sts-recv whose output blocks reads
-/// old messages. They are not kept for longer, because each message writes the session file anew, with all of them.
+/// old messages. They are not kept for longer, because the session file is written anew for each message, with all of
+/// them.
 const RECENT_INTERVAL: u64 = 600;
 
 /// Whose message ends with a value.

@@ -2,7 +2,7 @@
 //!
 //! A room of its own: nothing of STS/2 uses it, no key of it is used elsewhere, and nothing falls back to it. A link is of
 //! this version only if its configuration says so. The protocol is weak, and nothing here can mend that: see `sts.conf(5)`,
-//! "THE OLD PROGRAM".
+//! "The old program".
 //!
 //! From the wire inwards:
 //!

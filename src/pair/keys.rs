@@ -79,7 +79,7 @@ pub fn trust(env: &Environment, who: &Newcomers, link: Option<&Link>, report: &R
         Newcomers::List => read_list(report)?,
     };
     let dir = link.map_or_else(|| directory(env), Link::identity_dir)?;
-    // The private half takes some arithmetic to read.
+    // Reading the private half takes time, and is not needed here.
     let own = match Identity::load_public(&dir)? {
         Some(own) => own,
         None => Identity::of_device(&dir, report)?.public().clone(),

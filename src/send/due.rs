@@ -6,7 +6,7 @@
 //! | what is made and not published | when the gate is open | [`OutgoingStream::next_due`] |
 //! | what is not confirmed, once more | [`OutgoingStream::deadline`], and the receiver's word | the same |
 //! | what is said between two streams | once all before it is confirmed | the same |
-//! | what a full disk held up | [`SpaceWait::retry_at`] | the same |
+//! | what waits for space on a full disk | [`SpaceWait::retry_at`] | the same |
 //! | the will of another session or stream | [`LastWill::deadline`](super::last_will::LastWill::deadline) | [`Registration`](super::run::Registration) |
 //! | whether the receiver still has the session | [`Timeouts::is_silent`](super::timeouts::Timeouts::is_silent) | [`SendRun::handle_silence`] |
 //!
@@ -19,24 +19,25 @@
 //!
 //! In the sequence, where a lost one is missed and a replay is a duplicate, it is a new message as far as the run is
 //! concerned. An example is a heartbeat, which is sent when nothing was sent for a while. It is a kind (`stream/kind.rs`)
-//! and an option. Sealing, confirms, retransmissions, another session, the counts, the end of a run and its exit status, and
-//! what the broker keeps with `retain` need nothing: they ask whether a message carries bytes of the input, not of which
-//! kind it is ([`Pending::has_data`](crate::spool::Pending::has_data)). These steps are special to it:
+//! and an option. Sealing, confirms, retransmissions, a change of session, the counts, the end of a run and its exit
+//! status, and what the broker keeps with `retain` need no change: they ask whether a message carries bytes of the
+//! input, not of which kind it is ([`Pending::has_data`](crate::spool::Pending::has_data)). These steps are special to
+//! it:
 //!
 //! 1. `timeouts.rs`: when it is due. Each run starts anew. Each turn tells `Timeouts::observe` whether anything waits to
 //!    be delivered: the time runs while nothing does, or heartbeats pile up while the broker or the receiver is away. A
 //!    time in `Timeouts::deadlines` wakes the run.
 //! 2. `SendRun::next_message` (`run.rs`): where the source says [`NextMessage::NoInput`](super::source::NextMessage), it is
-//!    asked for this one if that is due and there is a connection. `Blocked` and `Ended` say that it has to wait, or comes
-//!    too late.
+//!    asked for this one if that is due and there is a connection. `Blocked` means that it has to wait, `Ended` that it
+//!    is too late for it.
 //! 3. `source.rs`: a method of `MessageSource` that gives it its position. `direct.rs` begins the stream and looks whether
 //!    another one is due, as `next` does, and has the stream seal its buffer as the new content. `spooled.rs` appends an
 //!    empty record (`RecordStore::append`), since the number of a record decides its position; `next` seals an empty
-//!    record as the new content, since a record of data is never empty. Where the spool takes no record, as it is full or
-//!    busy, there is no message, and it stays due. The next run sends such a record, too, whatever
-//!    its options are, so the message can carry only what is known when it is sealed.
-//!    With either source it counts as a message that waits, so `--timeout` ends a run that cannot deliver it, with 75; a
-//!    run with a spool only once that takes no more input.
+//!    record as the new content, since a record of data is never empty. If the spool takes no record, because it is
+//!    full or busy, there is no message, and it stays due. The next run sends such a record, too, whatever its options
+//!    are, so the message can carry only what is known when it is sealed. With either source it counts as a message
+//!    that waits, so `--timeout` ends a run that cannot deliver it, with 75. A run with a spool ends only when it takes
+//!    no more input.
 //! 4. A link without encryption has nothing for it: `open_stream` (`mod.rs`) and `LegacyStream::open` refuse the option.
 //! 5. `recv/sealed/mod.rs`: it delivers no bytes. To notice that none came for long, `stall.rs` has the time that counts;
 //!    the head of `recv/sealed/mod.rs` says where what is known of a peer belongs.

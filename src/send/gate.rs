@@ -17,10 +17,11 @@
 //! First decide what it counts:
 //!
 //! - **What this run gives to the client**, each message once: here. A limit on messages per time is one more [`Pace`]
-//!   in `send::paces`, which then takes the options, too; all of them are kept. In no span of its interval do more messages
-//!   leave, wherever that begins, and after a pause all of them at once ([`crate::pace`]). Any other limit is a condition in [`Gate::is_open`], counted in
-//!   [`Gate::pass`]; if time opens it, the time goes into [`Gate::opens_at`], which wakes the run. Nothing else
-//!   changes: whatever waits for the gate stays with the source or the stream, in the counts of `run_end`.
+//!   in `send::paces`, which then takes the options, too; all of them are kept. A pace is exact, wherever its interval
+//!   is taken to begin, but after a pause all messages of an interval may leave at once ([`crate::pace`]). Any other
+//!   limit is a condition in [`Gate::is_open`], counted in [`Gate::pass`]; if time opens it, the time goes into
+//!   [`Gate::opens_at`], which wakes the run. Nothing else changes: whatever waits for the gate stays with the source
+//!   or the stream, in the counts of `run_end`.
 //! - **What goes to the broker**, including what the client repeats after a reconnect, of which the run hears nothing:
 //!   in the client session. `OutgoingPublishes::retry_at` (`mqtt/client_session/outgoing_publishes/mod.rs`), the pause after
 //!   a refusal, is the precedent: it gives no packet, wakes the client and ends. The client then fills up, and this gate

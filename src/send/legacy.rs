@@ -50,7 +50,7 @@ struct LineRest {
     newline_len: usize,
 }
 
-/// What came of the other device while the session could not be written down: our next message continues from it.
+/// What came from the other device while the session could not be written down: our next message continues from it.
 #[derive(Default)]
 struct UnfollowedMessages {
     /// Oldest first; at most [`MAX_UNFOLLOWED`].
@@ -58,8 +58,8 @@ struct UnfollowedMessages {
     space: SpaceWait,
 }
 
-/// Most messages of the other device that wait for space on the disk: more than can be on their way at a time. Anybody may send
-/// any number.
+/// Most messages of the other device that wait for space on the disk: more than can be on their way at a time. It is
+/// limited because anybody may send any number.
 const MAX_UNFOLLOWED: usize = 1024;
 
 /// Why there is no will.
@@ -99,8 +99,8 @@ impl LegacyStream {
         Ok(Self { store, lock, topic, listen, max_line: max_message, max_text, rest, unfollowed })
     }
 
-    /// The next message of the line, with how many bytes of the input are counted with it; `None` where there is none, or where a
-    /// full disk holds it up.
+    /// The next message of the line, with how many bytes of the input are counted with it; `None` if there is none, or
+    /// while the disk is full.
     fn next_of_line(&mut self, now: Instant) -> Result<Option<(Bytes, usize)>> {
         if !self.follow(now)? {
             return Ok(None);
@@ -113,7 +113,7 @@ impl LegacyStream {
         Ok(Some((payload.into(), data_len)))
     }
 
-    /// Follows what came of the other device; false where a full disk holds that up.
+    /// Follows what came from the other device; false while the disk is full.
     fn follow(&mut self, now: Instant) -> Result<bool> {
         let UnfollowedMessages { payloads, space } = &mut self.unfollowed;
         if !space.may_write(now) {
@@ -129,7 +129,7 @@ impl LegacyStream {
 }
 
 impl Store {
-    /// That the session goes on after this came.
+    /// Checks that the session continues after this message.
     ///
     /// # Errors
     /// [`Exit::TryAgain`] where it is over; [`Exit::Config`] where the other device cannot read what is sent.

@@ -1,5 +1,5 @@
-//! Who or what was missing when a run ends before everything is delivered: space on the disk, the broker, or the receiver, or the
-//! rights of one of the two devices on the broker.
+//! What was missing when a run ends before everything is delivered: space on the disk, the broker, the receiver, or the
+//! permissions of one of the two devices on the broker.
 
 use super::run::SendRun;
 use crate::space_wait::SpaceWait;
@@ -9,8 +9,8 @@ use crate::{Error, Exit};
 const DISK_FULL: &str = "the disk with the runtime directory is full";
 
 impl SendRun<'_> {
-    /// The error of waiting no longer, for this reason: how much is not delivered, and who was missing. Where that was the broker,
-    /// time is not what lacked.
+    /// The error of waiting no longer, for this reason: how much is not delivered, and what was missing. If that was
+    /// the broker, the exit status is not that of a timeout.
     pub(super) fn undelivered(&self, exit: Exit, what: &str) -> Error {
         if self.stream.space().and_then(SpaceWait::retry_at).is_some() {
             return self.unfinished(exit, what).and_because(DISK_FULL);

@@ -89,12 +89,13 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream + WillStream {
         Ok(())
     }
 
-    /// Begins the stream, once there is something to send; returns the most bytes that one message carries, or `None` where a full
-    /// disk holds that up. Called until it has begun, by the source: a further call would begin another one and leave this
-    /// without an end.
+    /// Begins the stream, once there is something to send; returns the most bytes that one message carries, or `None`
+    /// while the disk is full. The source calls this until the stream has begun: a further call would begin another one
+    /// and leave this one without an end.
     fn begin(&mut self, now: Instant) -> Result<Option<usize>>;
 
-    /// What a full disk holds up, of a stream that writes down what it sends. [`SpaceWait::retry_at`] wakes the run.
+    /// The wait for space on the disk, of a stream that writes down what it sends. [`SpaceWait::retry_at`] wakes the
+    /// run.
     fn space(&self) -> Option<&SpaceWait> {
         None
     }

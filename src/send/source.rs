@@ -28,12 +28,12 @@ pub(super) struct Turn<'a> {
 pub(super) enum NextMessage {
     /// This.
     Message(OutgoingMessage),
-    /// Nothing, as no whole message was read: only here does a message find its place that is sent by time.
+    /// Nothing, because no whole message was read. Only in this case may a message be sent by time.
     NoInput,
     /// Nothing any more: all of the input was given, and what ends it.
     Ended,
     /// Nothing yet, whatever was read: another stream is due, a spool has no connection, its records have to be cut
-    /// first, or a full disk holds it up. What ends that wakes the run.
+    /// first, or the disk is full. The run wakes when that changes.
     Blocked,
 }
 
@@ -163,8 +163,8 @@ pub(super) trait MessageSource {
     /// whole.
     fn awaits_delivery(&self, in_flight: Pending) -> bool;
 
-    /// Whether what may still come on standard input is kept for the next run, if this one cannot deliver it. A timeout
-    /// does not end such a run.
+    /// Whether what may still come on standard input is kept for the next run, if this one cannot deliver it.
+    /// `--timeout` does not end a run while this is true.
     fn keeps_input(&self) -> bool {
         false
     }

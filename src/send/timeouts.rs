@@ -1,7 +1,7 @@
 //! How long a run waits for an acknowledgement: before it reports that, and before it ends.
 //!
-//! These timeouts run from [`Timeouts::waiting_since`], `--timeout` from when the input is read, too. While nothing waits
-//! none of them runs but [`STOP_TIMEOUT`], which then runs from the signal:
+//! These timeouts run from [`Timeouts::waiting_since`]; `--timeout` runs from [`Timeouts::full_since`], that is, not
+//! while the run keeps more input. While nothing waits, only [`STOP_TIMEOUT`] runs, from the signal:
 //!
 //! | timeout | of | then |
 //! |---|---|---|
@@ -45,7 +45,7 @@ pub(super) struct Timeouts {
     confirmed: bool,
     /// When something was last delivered, or when the first message began to wait if that is later; none while nothing waits.
     waiting_since: Option<Instant>,
-    /// The same of runs that keep no more of their input: from here `--timeout` counts.
+    /// The same, but none while the run keeps more of its input: from here `--timeout` counts.
     full_since: Option<Instant>,
     /// When a signal asked the run to stop.
     stopping_since: Option<Instant>,

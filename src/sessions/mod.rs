@@ -39,7 +39,7 @@ pub(crate) struct LinkSessions {
     watch: Watch,
     /// Counts the changes seen.
     version: u64,
-    /// Counts those of `known_peers` among them.
+    /// Counts the changes of `known_peers` among them.
     accepted_version: u64,
     /// What is sealed is padded to a multiple of this many bytes.
     pad: Option<usize>,

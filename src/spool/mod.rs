@@ -143,8 +143,8 @@ impl Pending {
         Self { messages: self.messages + other.messages, bytes: self.bytes + other.bytes }
     }
 
-    /// Whether any of it is data, which is lost if it is not delivered. No message is data by its kind: it is if it
-    /// carries bytes of the input. An empty line has its newline; the end of a stream may have none.
+    /// Whether any of it is data, which is lost if it is not delivered. What counts is not the kind of a message but
+    /// whether it carries bytes of the input: an empty line has its newline; the end of a stream may have none.
     pub(crate) fn has_data(self) -> bool {
         self.bytes > 0
     }

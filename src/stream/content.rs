@@ -98,7 +98,7 @@ impl Content {
         self.kind().is_some_and(Kind::carries_data)
     }
 
-    /// Whether there may be data in it: of what is not understood, nobody knows.
+    /// Whether there may be data in it: a message that is not understood may carry some.
     #[must_use]
     pub(super) fn may_carry_data(&self) -> bool {
         self.carries_data() || *self == Self::Unreadable
@@ -265,7 +265,8 @@ pub(super) struct Plaintext {
     pub(super) preamble: Option<Box<Preamble>>,
 }
 
-/// Takes all but the data off an authentic plaintext of this session; what is left is data, and nothing where the message carries none.
+/// Takes all but the data off an authentic plaintext of this session; what is left is data, and nothing where the
+/// message carries none.
 pub(super) fn read(session: SessionId, header: &SealedHeader, plaintext: &mut BytesMut) -> Plaintext {
     let flags = plaintext.first().copied().unwrap_or(0);
     let is_side = header.stream >= FIRST_SIDE_STREAM;

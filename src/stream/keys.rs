@@ -20,7 +20,8 @@ pub(super) const MAX_NODES: usize = 1024;
 const PART_OVERLAP: u32 = 1 << 16;
 /// Most parts that a message may be ahead of the key that is kept, so that a forged one costs little.
 const MAX_PARTS_AHEAD: u32 = 64;
-/// Most bits of the way to a number and parts, together, of the first message of a stream, for the same reason.
+/// Most steps to the key of the first message of a stream: bits of the path to its number plus parts, for the same
+/// reason.
 const MAX_STEPS: u32 = 80;
 
 /// The earliest part of a stream that must still open, where `next` is the next seq that is wanted.

@@ -54,9 +54,9 @@
 //!   ([`RetransmitQueue::is_without_data`](super::RetransmitQueue), [`Content::is_without_data`](super::Content)).
 //! - With `--once`, sts-recv follows one chain of streams: [`Kind::stays_with_stream`].
 //! - A message that is sent by time: the head of `send/due.rs`.
-//! - With `retain`, a kind without data does not make the value outdated that the broker keeps of the same stream: the
-//!   receiver remembers where that is ([`KeptStream`](super::KeptStream), `stream/look.rs`), for kinds that it does not
-//!   know, too. Nothing is to be done for that. In a later stream, any message makes it outdated, as `sts.conf(5)` says.
+//! - With `retain`, nothing is to be done: a kind without data, known to the receiver or not, does not make the value
+//!   outdated that the broker keeps of the same stream, because the receiver remembers where that is
+//!   ([`KeptStream`](super::KeptStream), `stream/look.rs`). In a later stream, any message makes it outdated.
 //! - `sts-pair --status` counts it as received, and as the last message. To show more of it, the receiver writes it
 //!   down: an entry of its `Completion`, which the head of `cache/receive_state.rs` follows to the table.
 //! - What a script sees: `--timeout` of sts-recv begins anew with each message, and `--once` may be over with a

@@ -28,7 +28,8 @@ impl Receiver {
     }
 
     /// Whether something later of the same peer was received, or may have been: under a newer session, in a later
-    /// stream, or later in the same one, where only data counts. That a message itself was received does not make it outdated.
+    /// stream, or later in the same one, where only data counts. That a message itself was received does not make it
+    /// outdated.
     #[must_use]
     pub(crate) fn is_outdated(&self, opened: &Opened) -> bool {
         let StreamId { session, number } = opened.stream;

@@ -40,7 +40,7 @@ impl TreePath {
         Self { bits: (((1 << k) - 1) << (k + 1)) | (one_more - (1 << k)), len: 2 * k + 1 }
     }
 
-    /// The length in bits of the way to the leaf of a number.
+    /// The length in bits of the path to the leaf of a number.
     #[must_use]
     pub fn len_to(number: u32) -> u32 {
         Self::of_leaf(number).len

@@ -1,5 +1,6 @@
-//! Changes of `known_peers`, line by line: every other line stays as it is, byte for byte, and the file is replaced once per change.
-//! Only a line that is added to a large file is appended to it: a device with flash then writes hundreds of bytes, not megabytes.
+//! Changes of `known_peers`, line by line: every other line stays as it is, byte for byte, and the file is replaced
+//! once per change. Only a line that is added to a large file is appended to it, so that a device with flash writes
+//! hundreds of bytes instead of megabytes.
 
 use std::collections::HashMap;
 use std::ops::Range;

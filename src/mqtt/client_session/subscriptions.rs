@@ -209,7 +209,7 @@ impl Subscriptions {
     /// then, and what the user is to know.
     pub(super) fn disconnected(&mut self, reason: &Reason, now: Instant) -> Option<(ConnectionLost, Option<Event>)> {
         let place = self.oldest_pending().filter(|_| reason.is_for_subscription())?;
-        // One that says nothing of its cause may be for something else than the SUBSCRIBE.
+        // A DISCONNECT without a clear cause may be for something else than the SUBSCRIBE.
         let is_vague = reason.is_unexplained() || reason.class() == ReasonClass::Temporary;
         let may_pass = is_vague || self.was_any_granted();
         let one = &mut self.0[place];

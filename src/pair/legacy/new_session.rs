@@ -73,7 +73,8 @@ impl<'a> NewSession<'a> {
     /// # Errors
     /// [`Exit::TryAgain`] where another tool has deleted the session; otherwise as [`Store::promote`].
     pub(super) fn promote(&mut self) -> Result<bool> {
-        // If that fails, the other device has it all the same: it stays, and is current with its first message.
+        // If that fails, the other device has the session all the same: it stays pending, and is current with the first
+        // message under it.
         match std::mem::replace(&mut self.state, State::Absent) {
             State::Pending { id, was_disconnected } if self.store.promote(id)? => {
                 self.state = State::Agreed;

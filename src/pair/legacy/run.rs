@@ -138,13 +138,14 @@ impl<'a> LegacyRun<'a> {
         Ok(())
     }
 
-    /// Does what the pairing asks for. What ends one pairing ends a run that is for one; a service goes on with the next one.
+    /// Does what the pairing asks for. An error ends a run that is for one pairing; a service continues with the next
+    /// one.
     fn perform(&mut self, now: Instant) -> Result<()> {
         let performed = self.perform_all(now);
         let LegacyPurpose::Serve(service) = &mut self.purpose else { return performed };
         if let Err(error) = performed {
             service.report_error(&error, self.report, now);
-            // Nothing may be sent that follows what failed: the master waits for it in vain, and gives up.
+            // Nothing that follows the failed step may be sent: the master waits for it in vain, and gives up.
             let Legacy { role, aes } = self.session.legacy;
             self.pairing = Pairing::new(role, aes == Suite::Cbc);
             self.pairing.begin(now, &mut handshake_rng());

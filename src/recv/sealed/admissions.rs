@@ -108,7 +108,7 @@ impl Admissions {
         {
             self.link(stream, continues.origin.stream);
         }
-        // An earlier run began it. Later, what came of it may wait where it is.
+        // If an earlier run began it, it is linked now: later, messages of it may already wait under its own number.
         if let Some(origin) = sessions.receiver.origin(stream)
             && !self.incomplete.contains(stream)
         {

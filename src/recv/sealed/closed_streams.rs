@@ -1,5 +1,5 @@
-//! Streams that are over by what another stream says, or that are put into another sequence: written down only when all
-//! is written that was accepted of them. What is not written comes again after a crash, and must find its stream open.
+//! Streams that another stream closes, or puts into another sequence. This is written down only when everything that
+//! was accepted of them has been written: what is not written comes again after a crash, and must find its stream open.
 
 use std::time::Instant;
 
@@ -18,7 +18,6 @@ impl ReceivedStreams<'_> {
     /// what is to be written down, after what came of the stream is written.
     pub(super) fn next_lost_end(&mut self, given_up: GivenUp<'_>, now: Instant) -> Option<Delivery> {
         loop {
-            // What is accepted and not written of a stream comes again after a crash: it must find the stream open then.
             let Self { sessions, admissions, log, lost_ends, .. } = self;
             let is_under_way =
                 |ended: &EndedStream| admissions.holds(ended.stream) || !is_all_written(ended, &sessions.receiver, log);
@@ -42,7 +41,7 @@ impl ReceivedStreams<'_> {
         Some(entries)
     }
 
-    /// What became of other streams, of which all is written now: what is to be written down of it.
+    /// What is to be written down of a stream that another one closed or moved, now that all of it is written.
     pub(super) fn next_recordable(&mut self) -> Option<Delivery> {
         let (stream, prior) = self.take_recordable()?;
         let completion = Completion { prior, ..Completion::default() };

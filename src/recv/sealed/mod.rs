@@ -11,8 +11,9 @@
 //!
 //! Once it is written, the [`ReceiveLog`](receive_log::ReceiveLog) writes it down and owes its sender a confirm. A KILL
 //! ends in [`EndedSessions`](ended_sessions::EndedSessions); what a sender says of how its earlier streams ended, in
-//! [`LostEnds`](lost_ends::LostEnds); when that is written down, in `closed_streams`. All of these are parts of [`ReceivedStreams`], which has what changes several of
-//! them: what is lost, what is refused, and sessions that come and go.
+//! [`LostEnds`](lost_ends::LostEnds); `closed_streams.rs` decides when that is written down. All of these are parts of
+//! [`ReceivedStreams`], which has what changes several of them: what is lost, what is refused, and sessions that come
+//! and go.
 //!
 //! What a message is of, and what it does, whatever its kind:
 //!

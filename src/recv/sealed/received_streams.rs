@@ -32,8 +32,8 @@ pub(super) struct ReceivedStreams<'a> {
     pub(super) lost_ends: LostEnds,
     pub(super) reports: Reports<'a>,
     pub(super) checks: KeyChecks,
-    /// Other streams than that of the message that said so: closed, or put where they were in their sequences. Written
-    /// down too early, what is not written of them would be taken for repeated.
+    /// Streams that a message of another stream closed, or put into their place in a sequence. If this were written
+    /// down too early, what is not written of them yet would be dropped as repeated after a crash.
     pub(super) unrecorded: Vec<ToldStream>,
 }
 

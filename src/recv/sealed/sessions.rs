@@ -94,8 +94,9 @@ impl UsableSessions {
         self.loaded.insert(peer, fingerprint);
     }
 
-    /// `log` takes note of the sessions that came or went since the last call, in each file that changed. No session is given to
-    /// the receiver before. A file that is loaded may be newer than the list, and the next look finds nothing new in it.
+    /// `log` takes note of the sessions that came or went since the last call, in each file that changed. This comes
+    /// before the receiver gets any of them. A file that is loaded may be newer than the list, and the next look finds
+    /// nothing new in it.
     fn note_changes(&mut self, log: &mut ReceiveLog) {
         for FileChange { peer, before } in self.link.take_changes() {
             self.unfollowed.push(peer);
@@ -111,8 +112,9 @@ impl UsableSessions {
         }
     }
 
-    /// Takes over what changed since the last call: of each file that did, and of all peers if others may be accepted now.
-    /// `log` takes note of it. While thousands of devices pair, one file after the other changes.
+    /// Takes over what changed since the last call: the sessions of each file that changed, and those of all peers if
+    /// others may be accepted now. `log` takes note of it. Not all files each time: while thousands of devices pair,
+    /// one file after the other changes.
     pub(super) fn follow(&mut self, log: &mut ReceiveLog) {
         self.note_changes(log);
         let accepted_version = self.link.accepted_version();

@@ -8,13 +8,14 @@ use crate::stream::content::Content;
 pub(crate) struct KeptStream {
     /// Its number.
     pub(crate) number: u32,
-    /// The seq after the value, where messages without data were received since; `None` where the last one that was
-    /// received is the value, but for the one that closes the stream, which carries no data.
+    /// The seq after the value, if messages without data were received since; `None` if the last message that was
+    /// received is the value, apart from the one that closes the stream, which carries no data.
     pub(crate) value_end: Option<u32>,
 }
 
 impl KeptStream {
-    /// The same with one more message of it; `lost` says that some are right before that, which may have been the value.
+    /// The same after one more message of it; `lost` says that messages right before that one were lost, which may have
+    /// been the value.
     pub(in crate::stream) fn with(self, seq: u32, content: &Content, lost: bool) -> Self {
         let before = self.value_end.filter(|_| !lost);
         let value_end = if content.closes_stream() {

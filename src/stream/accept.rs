@@ -112,6 +112,9 @@ impl SessionEntry {
 pub(crate) struct Accepted {
     /// How far the stream was received with it.
     pub(crate) progress: Progress,
+    /// How far it was before, where its stream begins with it: to be written down before anything that came after it,
+    /// as a stream that is not known may not begin any more once a newer one is.
+    pub(crate) beginning: Option<Progress>,
     /// What was lost right before it; a message of a newer peer is lost itself.
     pub(crate) gap: Option<Gap>,
     /// How many of its bytes of data were written already; all of them, where another stream of the sequence carried
@@ -221,6 +224,7 @@ impl Receiver {
         };
         others.moved = moved;
         let progress = opened.progress(wanted, skip, sequence);
+        let beginning = (!has_begun).then(|| opened.before(wanted, skip, sequence));
         let skip = if opened.seq < wanted { usize::MAX } else { usize::try_from(skip).unwrap_or(usize::MAX) };
         for over in others.superseded.iter().chain(others.closed.iter().map(|(closed, _)| closed)) {
             self.apply_over(over);
@@ -234,7 +238,7 @@ impl Receiver {
         others.closed.extend(closed.filter(|_| !is_side).map(|closed| (closed, Closing::NoRoom)));
         self.announce(opened, progress.sequence);
         let promoted = self.promote_if_pending(session, &opened.peer);
-        Ok(Accepted { progress, gap, skip, others, given_up, kept, promoted })
+        Ok(Accepted { progress, beginning, gap, skip, others, given_up, kept, promoted })
     }
 
     /// Takes an opened will into account. Returns how far its stream was received, and the lowest number of a will of
@@ -264,7 +268,8 @@ impl Receiver {
         let promoted = self.promote_if_pending(stream.session, &opened.peer);
         let closed = closed.map(|closed| (closed, Closing::NoRoom)).into_iter().collect();
         let others = OtherStreams { closed, ..OtherStreams::default() };
-        let accepted = Accepted { progress, gap: None, skip: 0, others, given_up, kept: None, promoted };
+        let accepted =
+            Accepted { progress, beginning: None, gap: None, skip: 0, others, given_up, kept: None, promoted };
         Ok(AcceptedWill { accepted, next: seq + 1 })
     }
 

@@ -55,4 +55,13 @@ impl Opened {
         let sequence = Sequence { position: sequence.position.saturating_add(positions), ..sequence };
         Progress { stream, salt, next: end, skip: 0, wants_confirms, state, sequence }
     }
+
+    /// How far its stream is right before it, as [`Opened::progress`].
+    pub(super) fn before(&self, wanted: u32, skip: u32, sequence: Sequence) -> Progress {
+        let Self { stream, seq, salt, wants_confirms, .. } = *self;
+        let lost = seq.saturating_sub(wanted);
+        let sequence = Sequence { position: sequence.position.saturating_add(lost.into()), ..sequence };
+        let skip = if lost == 0 { skip } else { 0 };
+        Progress { stream, salt, next: wanted + lost, skip, wants_confirms, state: StreamState::Open, sequence }
+    }
 }

@@ -223,6 +223,7 @@ impl<'a> SealedStreams<'a> {
         prior: Vec<JournalEntry>,
         receipt: Receipt,
     ) -> Disposition {
+        self.received.log.beginnings.extend(accepted.beginning);
         let completion = Completion {
             progress: Some(accepted.progress),
             prior,

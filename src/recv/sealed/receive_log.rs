@@ -25,6 +25,8 @@ const ERASURE_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct ReceiveLog {
     pub(super) journal: Journal,
     pub(super) confirms: ConfirmQueue,
+    /// Where streams begin of which nothing is written: a newer stream may be written before them.
+    pub(super) beginnings: Vec<Progress>,
     max_message: usize,
     /// When the keys of what is over are to be erased, if there are any.
     erasure_due: Option<Instant>,
@@ -41,7 +43,8 @@ impl ReceiveLog {
         max_message: usize,
     ) -> Result<(Self, Vec<SessionId>)> {
         let (journal, unusable) = Journal::open(cache, sessions)?;
-        Ok((Self { journal, confirms: ConfirmQueue::default(), max_message, erasure_due: None }, unusable))
+        let (confirms, beginnings) = (ConfirmQueue::default(), Vec::new());
+        Ok((Self { journal, confirms, beginnings, max_message, erasure_due: None }, unusable))
     }
 
     /// Keeps confirms to this many bytes, if they may be longer; false where padding leaves no room in these.
@@ -89,9 +92,16 @@ impl ReceiveLog {
     /// # Errors
     /// As [`Journal::record`].
     pub(super) fn record(&mut self, written: &[Completion], cache: &Cache, now: Instant) -> Result<()> {
-        let entries: Vec<JournalEntry> = written.iter().flat_map(Completion::entries).collect();
+        let mut entries: Vec<JournalEntry> = written.iter().flat_map(Completion::entries).collect();
         if !entries.is_empty() {
+            let is_written = |stream| {
+                let of = |entry: &JournalEntry| matches!(entry, JournalEntry::Progress(of) if of.stream == stream);
+                entries.iter().any(of)
+            };
+            self.beginnings.retain(|begun| !is_written(begun.stream));
+            entries.splice(..0, self.beginnings.iter().copied().map(JournalEntry::Progress));
             self.journal.record(cache, &entries, unix_time())?;
+            self.beginnings.clear();
         }
         for completion in written {
             if let Some(progress) = completion.confirmable() {

@@ -122,7 +122,14 @@ impl<'a> ReceivedStreams<'a> {
         }
         for superseded in &others.superseded {
             self.admissions.end(superseded.stream);
-            prior.push(JournalEntry::Progress(*superseded));
+            // What came of the same chain is written before.
+            let is_of_chain = self.admissions.head_of(superseded.stream) == self.admissions.head_of(stream);
+            if is_of_chain || self.log.has_written(superseded) {
+                prior.push(JournalEntry::Progress(*superseded));
+            } else {
+                let others = OtherStreams::default();
+                self.unrecorded.push(ToldStream { progress: *superseded, others, gap: None });
+            }
         }
         if let Some(position) = others.unknown {
             self.reports.sequence_unknown(&name(), stream.number, position);

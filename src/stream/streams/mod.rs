@@ -1,12 +1,14 @@
 //! What a receiver remembers of one session's streams: enough to tell the next message from a repeated one.
 
 mod kept;
+mod left;
 mod numbers;
 mod refusal;
 
 use std::collections::{BTreeMap, VecDeque};
 
 pub(crate) use self::kept::KeptStream;
+pub(crate) use self::left::LeftStream;
 #[cfg(test)]
 pub(super) use self::numbers::MAX_RANGES;
 pub(crate) use self::refusal::{AcceptError, HeaderClaim};
@@ -48,19 +50,6 @@ pub(crate) struct RecentStream {
     pub(crate) wants_confirms: bool,
     /// Where its sequence goes on.
     pub(crate) sequence: Sequence,
-}
-
-/// A stream that was closed before its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LeftStream {
-    /// Its number.
-    pub(crate) number: u32,
-    /// Its salt.
-    pub(crate) salt: Salt,
-    /// Where its sequence goes on.
-    pub(crate) sequence: Sequence,
-    /// The next seq that was wanted; `u32::MAX` where that is not known.
-    pub(crate) next: u32,
 }
 
 /// The streams of one session, as far as they were received.
@@ -194,9 +183,14 @@ impl Streams {
         open.next_will
     }
 
-    /// Whether a message of a stream was received: one may be open because of a will.
+    /// Whether a message of a stream was received, which need not be written: one may be open because of a will.
     pub(super) fn has_begun(&self, stream: u32) -> bool {
-        self.open.get(&stream).is_some_and(|open| open.next > 0 || open.skip > 0)
+        // Its first message says what it continues, a will does not.
+        let continues = |open: &StreamProgress| {
+            let origin = open.sequence.origin;
+            origin.salt != Salt::default() && (origin.stream.number, origin.salt) != (stream, open.salt)
+        };
+        self.open.get(&stream).is_some_and(|open| open.next > 0 || open.skip > 0 || continues(open))
     }
 
     /// Where the sequence of each stream is, as far as that is known, and whether more is to come of the stream.
@@ -204,23 +198,6 @@ impl Streams {
         let open = self.open.iter().map(|(&number, open)| (number, open.sequence, true));
         let over = self.recent.iter().map(|recent| (recent.number, recent.sequence, false));
         open.chain(over).chain(self.left.iter().map(|left| (left.number, left.sequence, false)))
-    }
-
-    /// Restores one of [`Streams::left`], once its number is restored; at most 16 are remembered of those of which
-    /// something may be missing that was not reported, and of the others.
-    pub(crate) fn insert_left(&mut self, stream: LeftStream) {
-        self.left.retain(|left| left.number != stream.number);
-        self.left.push_back(stream);
-        let is_cut = self.is_cut(stream.number);
-        let alike: Vec<_> = self.left().filter(|left| self.is_cut(left.number) == is_cut).collect();
-        for over in &alike[..alike.len().saturating_sub(MAX_RECENT_STREAMS)] {
-            self.left.retain(|left| left.number != over.number);
-        }
-    }
-
-    /// The streams that were closed last, before their end, oldest first.
-    pub(crate) fn left(&self) -> impl Iterator<Item = LeftStream> {
-        self.left.iter().copied()
     }
 
     /// The lowest number of a will of a stream that is accepted.
@@ -245,10 +222,6 @@ impl Streams {
     pub(super) fn salt(&self, stream: u32) -> Option<Salt> {
         let open = self.open.get(&stream).map(|open| open.salt);
         open.or_else(|| self.recent(stream).map(|recent| recent.salt)).or_else(|| self.left_salt(stream))
-    }
-
-    fn left_salt(&self, stream: u32) -> Option<Salt> {
-        self.left.iter().find(|left| left.number == stream).map(|left| left.salt)
     }
 
     /// The progress of a stream that is known, open or not.
@@ -291,17 +264,6 @@ impl Streams {
         };
         let LeftStream { salt, sequence, next, .. } = self.cut(stream.number).copied().unwrap_or_else(unheard);
         Progress { stream, salt, next, skip: 0, wants_confirms: false, state, sequence }
-    }
-
-    /// A stream that was closed before its end, and of which what is missing since was not reported.
-    fn cut(&self, stream: u32) -> Option<&LeftStream> {
-        let is_cut = self.closed.contains(stream) && !self.ended.contains(stream);
-        self.left.iter().find(|left| is_cut && left.number == stream && left.next < u32::MAX)
-    }
-
-    /// Whether a stream was closed before its end, and what is missing of it since can still be reported.
-    pub(super) fn is_cut(&self, stream: u32) -> bool {
-        self.cut(stream).is_some()
     }
 
     /// Whether something of a stream came, and more is to come.

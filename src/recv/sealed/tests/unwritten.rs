@@ -78,6 +78,13 @@ impl<'a> Run<'a> {
         Some(delivery)
     }
 
+    /// Writes down all that is, without a message.
+    fn write_all(&mut self) {
+        while let Some(delivery) = self.next() {
+            self.write(delivery);
+        }
+    }
+
     /// The next seq that a run wants which begins now, and whether nothing of the stream is accepted any more.
     fn written(&self, stream: StreamId) -> (u32, bool) {
         let streams = self.streams.received.log.state().session(stream.session).map(|(streams, _)| streams);
@@ -85,13 +92,29 @@ impl<'a> Run<'a> {
             (streams.next_seq(stream.number).unwrap_or(0), streams.is_over(stream.number))
         })
     }
+
+    /// The run is killed, and the next one begins.
+    fn restart(&mut self) {
+        let received = &mut self.streams.received;
+        received.sessions.receiver.unload(&self.device.own);
+        received.sessions.follow(&mut received.log);
+        (received.admissions, received.lost_ends) = (Admissions::new(false), LostEnds::default());
+        received.unrecorded.clear();
+        received.log.beginnings.clear();
+    }
+}
+
+/// A stream that continues another one, from this position on.
+fn continuing(run: &Run<'_>, number: u32, before: &Sender, position: u64) -> Sender {
+    let mut sender = run.sender(number);
+    let continues = Some(Continues { origin: before.origin(), position });
+    sender.begin_with(Preamble { continues, ..Preamble::default() });
+    sender
 }
 
 /// A stream that continues another one, from this position on; its first message is lost.
 fn headless(run: &Run<'_>, number: u32, before: &Sender, position: u64) -> Sender {
-    let mut sender = run.sender(number);
-    let continues = Some(Continues { origin: before.origin(), position });
-    sender.begin_with(Preamble { continues, ..Preamble::default() });
+    let mut sender = continuing(run, number, before, position);
     let _lost = message(&mut sender);
     sender
 }
@@ -200,4 +223,62 @@ fn a_stream_that_an_earlier_run_began_is_printed_as_its_sequence() {
     run.streams.received.admissions = Admissions::new(false);
     let printed = [&mut two, &mut three].map(|sender| run.accept(&message(sender), false).stream);
     assert_eq!(printed, [one.id(); 2]);
+}
+
+/// The sender's newer stream carries the sequence then, or one that may be it.
+#[test]
+fn a_stream_of_which_nothing_is_written_yet_is_wanted_after_a_kill_whatever_came_of_newer_ones() {
+    let report = silent();
+    for (is_headless, is_told) in [(false, true), (true, false), (true, true)] {
+        let mut run = Run::new(&report);
+        let mut origin = run.sender(0);
+        let written = run.accept(&message(&mut origin), false);
+        run.write(written);
+        let mut unwritten = continuing(&run, 1, &origin, 1);
+        let mut came: Vec<_> = (0..2).map(|_| message(&mut unwritten)).skip(usize::from(is_headless)).collect();
+        let buffer = unwritten.buffer(0);
+        came.push(unwritten.seal(&Content::End, buffer, &mut StdRng::seed_from_u64(1)).unwrap());
+        let _waiting: Vec<_> = came.iter().map(|message| run.accept(message, true)).collect();
+        // One of which it is told later that it continues the same, or one that says so itself.
+        let mut newer = if is_told { headless(&run, 2, &origin, 3) } else { continuing(&run, 2, &origin, 3) };
+        let written = run.accept(&message(&mut newer), true);
+        run.write(written);
+        if is_told {
+            let mut teller = continuing(&run, 3, &origin, 5);
+            let ended = [&unwritten, &newer].map(|of| told(of, 2, of.continues())).to_vec();
+            teller.begin_with(Preamble { ended, continues: teller.continues(), ..Preamble::default() });
+            let written = run.accept(&message(&mut teller), true);
+            run.write(written);
+            run.write_all();
+        }
+        run.restart();
+        let repeated: Vec<_> = came.iter().map(|message| run.take(message, true)).collect();
+        let data = repeated.iter().filter_map(|repeated| match repeated {
+            Disposition::Deliver(delivery) => Some(delivery.data.len()),
+            _ => None,
+        });
+        assert_eq!(data.sum::<usize>(), 4 * (came.len() - 1), "headless: {is_headless}, told: {is_told}");
+    }
+}
+
+#[test]
+fn a_stream_that_was_put_into_its_sequence_is_wanted_after_a_kill_though_another_one_continues_it() {
+    let report = silent();
+    let mut run = Run::new(&report);
+    let mut origin = run.sender(0);
+    let mut unwritten = headless(&run, 1, &origin, 1);
+    let written = run.accept(&message(&mut origin), false);
+    run.write(written);
+    let repeated = message(&mut unwritten);
+    let _waiting = run.accept(&repeated, true);
+    let mut teller = run.sender(2);
+    teller.begin_with(Preamble { ended: vec![told(&unwritten, 2, unwritten.continues())], ..Preamble::default() });
+    let mut newer = continuing(&run, 3, &origin, 3);
+    for message in [message(&mut teller), message(&mut newer)] {
+        let written = run.accept(&message, false);
+        run.write(written);
+    }
+    run.write_all();
+    run.restart();
+    assert_eq!(run.accept(&repeated, true).data, b"data"[..]);
 }

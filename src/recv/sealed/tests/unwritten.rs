@@ -96,8 +96,10 @@ impl<'a> Run<'a> {
     /// The run is killed, and the next one begins.
     fn restart(&mut self) {
         let received = &mut self.streams.received;
+        let peer = peer_key(&self.device.own);
         received.sessions.receiver.unload(&self.device.own);
-        received.sessions.follow(&mut received.log);
+        received.sessions.link.unload(&[peer]);
+        received.sessions.load(peer, &mut received.log).unwrap();
         (received.admissions, received.lost_ends) = (Admissions::new(false), LostEnds::default());
         received.unrecorded.clear();
         received.log.beginnings.clear();

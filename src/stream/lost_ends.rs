@@ -60,7 +60,7 @@ impl Receiver {
         let continues = ended.continues?;
         let entry = self.sessions.get(&ended.stream.session).filter(|entry| !entry.is_copied)?;
         let known = entry.streams.known(ended.stream, ended.salt)?;
-        let assumed = entry.assumed.get(&ended.stream.number).copied();
+        let assumed = entry.assumed.get(&ended.stream.number).copied().or_else(|| assumed_before(ended, &known));
         let is_told_apart = assumed.map_or(known.sequence.origin.stream == ended.stream, |at| at != continues.position);
         if !is_told_apart {
             return None;
@@ -85,6 +85,9 @@ impl Receiver {
         let carried = known.sequence.position.saturating_sub(assumed.unwrap_or(0));
         let position = continues.position.saturating_add(carried).max(sequence.position);
         let progress = Progress { sequence: Sequence { position, ..sequence }, ..known };
+        if progress == known {
+            return None;
+        }
         others.superseded.iter().for_each(|over| self.apply_over(over));
         let entry = self.entry_mut(ended.stream.session)?;
         entry.assumed.remove(&ended.stream.number);
@@ -152,6 +155,17 @@ impl Receiver {
         let said = opened.preamble.iter().flat_map(|preamble| &preamble.ended);
         said.filter(|ended| ended.stream.number <= MAX_NUMBER && self.is_of_same_peer(ended.stream, opened))
     }
+}
+
+/// Where a stream was taken to begin that an earlier run put too far on in its sequence, as it is told now: that it was only
+/// assumed to begin there is not written down. One that was put too far back leaves a gap, which is reported, and no
+/// message is taken for a repeated one.
+fn assumed_before(ended: &EndedStream, known: &Progress) -> Option<u64> {
+    let continues = ended.continues.filter(|continues| continues.origin == known.sequence.origin)?;
+    // A last message that names the next stream has no position.
+    let count = ended.count.filter(|count| known.state == StreamState::Ended && count.saturating_add(1) == known.next);
+    let carried = u64::from(count.unwrap_or(known.next));
+    known.sequence.position.checked_sub(carried).filter(|at| *at > continues.position)
 }
 
 /// Whether what is said of a stream is of one that another device sent, or of its sequence.

@@ -19,12 +19,14 @@ pub(super) struct SessionEntry {
     pub(super) streams: Streams,
     /// The peer's streams of confirms, which only a sender that waits for them looks at; never stored.
     pub(super) confirms: Streams,
-    /// The streams that have not begun and that others named as the next ones, by number; never stored.
+    /// The streams that have not begun and that others named as the next ones, by number; never stored: without
+    /// it, a stream closes what it may continue until a later one tells, and both are reported.
     pub(super) announced: BTreeMap<u32, Announced>,
     /// The streams that were put where another one announced them, by number: the position at which each began. A later
-    /// stream may tell another one; never stored.
+    /// stream may tell another one; never stored, as what it tells shows those that were put too far on.
     pub(super) assumed: BTreeMap<u32, u64>,
-    /// Two devices of the peer use it: what one of them tells need not be true of what the other sent.
+    /// Two devices of the peer use it: what one of them tells need not be true of what the other sent. Never stored: that is
+    /// reported as a loss when it shows, and shows again in whatever names a stream that is known with another salt.
     pub(super) is_copied: bool,
 }
 

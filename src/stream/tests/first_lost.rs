@@ -160,7 +160,14 @@ fn a_count_of_another_salt_says_nothing_of_a_closed_stream() {
 #[test]
 fn a_stream_that_began_below_its_announced_place_costs_the_next_one_nothing() {
     let (master, slave) = pair(1, Suite::Gcm);
-    for (begins, gap) in [(5, None), (10, None), (13, Some((0, 10, 12)))] {
+    for (begins, gap, restarts) in [
+        (5, None, false),
+        (10, None, false),
+        (13, Some((0, 10, 12)), false),
+        (5, None, true),
+        (9, None, true),
+        (10, None, true),
+    ] {
         let mut receiver = receiver(&[&slave]);
         let [mut one, mut two, mut three] = [0, 1, 2].map(|number| sender(&master, number));
         for _ in 0..10 {
@@ -171,6 +178,9 @@ fn a_stream_that_began_below_its_announced_place_costs_the_next_one_nothing() {
         let _withheld = data(&mut two, b"b");
         for _ in 1..10 {
             let _ = accept(&mut receiver, &data(&mut two, b"b"));
+        }
+        if restarts {
+            receiver = restarted(&receiver, &[&slave]);
         }
         let ended = vec![ended_stream(&two, Some(10))];
         three.begin_with(Preamble { continues: Some(two.position_of(10)), ended, kept: false });

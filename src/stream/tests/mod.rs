@@ -108,6 +108,15 @@ fn tell(sender: &mut Sender, ended: &[(&Sender, Option<u32>)]) {
     sender.begin_with(Preamble { ended, ..Preamble::default() });
 }
 
+/// The next run, with what this one wrote down.
+fn restarted(before: &Receiver, sessions: &[&Session]) -> Receiver {
+    let mut next = receiver(sessions);
+    for session in sessions {
+        next.restore(session.id, before.streams(session.id).unwrap().clone());
+    }
+    next
+}
+
 fn receiver(sessions: &[&Session]) -> Receiver {
     let mut receiver = Receiver::new();
     receiver.update(sessions.iter().map(|&session| (session.clone(), Standing::Current)));

@@ -11,15 +11,6 @@ fn accept(receiver: &mut Receiver, message: &[u8]) -> Accepted {
     receive(receiver, message).1.unwrap()
 }
 
-/// The next run, with what this one wrote down.
-fn restarted(receiver: &Receiver, sessions: &[&Session]) -> Receiver {
-    let mut next = super::receiver(sessions);
-    for session in sessions {
-        next.restore(session.id, receiver.streams(session.id).unwrap().clone());
-    }
-    next
-}
-
 /// A stream of two messages that goes on in another one of two, under another session.
 struct Rotation {
     slaves: [Session; 2],

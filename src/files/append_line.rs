@@ -21,6 +21,7 @@ const COMMENT: &[u8] = b"#";
 ///
 /// A part of the line is never more than a comment, for a reader or after a power failure: its first byte is written
 /// after the others are on the disk. Its newline comes last, so that no two versions of the file have the same length.
+/// After a power failure, zeros may stand for bytes that were not on the disk yet: at the end of the line, or before it.
 ///
 /// # Errors
 /// [`crate::Exit::Failed`] if the disk is full or cannot be written; the content of the file is then unchanged.

@@ -21,13 +21,15 @@ pub(crate) struct PeersLine {
 }
 
 impl PeersLine {
-    /// Parses a line that begins at this place; `None` where it is empty or a remark.
+    /// Parses a line that begins at this place; `None` where it is empty or a remark. After a power failure, a line that was
+    /// being appended may have zeros in place of bytes that had not reached the disk: its end if all before it had, and
+    /// otherwise its beginning (see `files::append_line`).
     ///
     /// # Errors
     /// What is wrong with it.
     pub(super) fn parse(line: &str, at: u64) -> Result<Option<Self>, String> {
-        let text = line.trim();
-        if text.is_empty() || text.starts_with('#') {
+        let text = line.trim_end_matches(|end: char| end == '\0' || end.is_whitespace()).trim_start();
+        if text.is_empty() || text.starts_with(['#', '\0']) {
             return Ok(None);
         }
         let (name, key, fields) = if let Some(parsed) = parse_written(text) {

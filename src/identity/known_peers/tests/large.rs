@@ -92,14 +92,25 @@ fn a_line_that_was_not_finished_is_no_peer_and_the_next_one_is_whole() {
     home.write_large(300);
     let before = fs::read_to_string(home.file()).unwrap();
     let line = format!("#{}", &stranger(300).to_line(&name("p300"))[1..]);
-    for len in [1, 5, 20, line.len()] {
-        fs::write(home.file(), before.clone() + &line[..len]).unwrap();
+    let cut_off = [1, 5, 20, line.len()].map(|len| line[..len].to_owned());
+    // Where the length of a file is on the disk before its content is, there are zeros.
+    let zeros = [0, 5, 20].map(|len| line[..len].to_owned() + &"\0".repeat(line.len() - len));
+    let end_only = "\0".repeat(20) + &line[20..];
+    for part in cut_off.iter().chain(&zeros).chain([&end_only]) {
+        let len = part.escape_default().to_string();
+        fs::write(home.file(), before.clone() + part).unwrap();
         make_old(&home.file());
         assert_eq!(home.load().unwrap().lines().len(), 300, "{len}");
         home.trust("p300", &stranger(300), None).unwrap();
         assert_eq!(home.load().unwrap().lines()[300].key, stranger(300), "{len}");
         assert_eq!(fs::read_to_string(home.file()).unwrap().lines().count(), 1 + 300 + 2, "{len}");
     }
+    // All of it but the newline.
+    fs::write(home.file(), format!("{before}{}\0", stranger(300).to_line(&name("p300")))).unwrap();
+    make_old(&home.file());
+    assert_eq!(home.load().unwrap().lines()[300].key, stranger(300));
+    home.trust("p301", &stranger(301), None).unwrap();
+    assert_eq!(home.load().unwrap().lines().len(), 302);
 }
 
 #[test]

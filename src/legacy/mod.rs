@@ -42,7 +42,7 @@ pub(crate) use self::pairing::{Pairing, PairingOutput};
 pub(crate) use self::session::TextCounts;
 pub(crate) use self::session::{Decrypted, LegacySession};
 pub(crate) use self::session::{LegacySessionId, is_ciphertext};
-pub(crate) use self::store::{LegacySessionStatus, RecordedKill, Store, status};
+pub(crate) use self::store::{LegacySessionStatus, RecordedKill, Store, delete, status};
 pub(crate) use self::text::{is_text, max_payload_len, max_text_len, pieces};
 
 /// The error of an option that a link to the old program cannot have, with the reason.

@@ -129,13 +129,20 @@ impl Link {
         Err(Error::new(Exit::Config, format!("link `{link}` {how}, but it has {what}")).because(so).hint(hint))
     }
 
-    /// Says that there is only a session of the old program on a link of STS/2: the line that says so may have been lost.
+    /// Whether this is a link of STS/2 that only has a session of the old program.
     #[cfg(feature = "legacy")]
-    fn tell_legacy_session(&self, report: &Reporter) {
+    pub(crate) fn has_only_legacy_session(&self) -> bool {
         let link = &self.config.link;
         // Looked for by its name: a gateway may have a hundred thousand others.
         let is_there = self.config.sealed().is_some() && cache::has_legacy_file(&self.runtime_dir, link);
-        if is_there && cache::status::sealed_links(&self.runtime_dir).is_ok_and(|links| !links.contains(link)) {
+        is_there && cache::status::sealed_links(&self.runtime_dir).is_ok_and(|links| !links.contains(link))
+    }
+
+    /// Says that there is only such a session: the line that says so may have been lost.
+    #[cfg(feature = "legacy")]
+    fn tell_legacy_session(&self, report: &Reporter) {
+        let link = &self.config.link;
+        if self.has_only_legacy_session() {
             let what = "has a session of the old program, but its configuration does not say sts_version = 1";
             let hint = "if the other device has the old program, add sts_version = 1 on a line of its own; \
                         otherwise agree on new keys with it";

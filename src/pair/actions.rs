@@ -115,11 +115,15 @@ impl PairRun<'_> {
         }
     }
 
-    /// Writes down with whom the link is. A directory that cannot be written does not undo the pairing: until a reboot, the
+    /// Writes down with whom the link is, which is no longer the old program. A directory that cannot be written does not undo the pairing: until a reboot, the
     /// session says it, too.
     pub(super) fn note_paired(&mut self, peer: &Peer) {
         if let Err(error) = self.sessions.peers.note_paired(peer) {
             self.report.verbose(format_args!("cannot record the peer of this link: {error}"));
+        }
+        #[cfg(feature = "legacy")]
+        if let Err(error) = super::legacy::delete_replaced(self.sessions.cache(), self.report) {
+            self.report.warn(&error);
         }
     }
 

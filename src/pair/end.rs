@@ -38,7 +38,7 @@ struct KillMessage {
 }
 
 /// Sends KILL under the current session and deletes every session, even if KILL could not be sent: with the peer `to`, or with
-/// all peers of the link.
+/// all peers of the link. With all peers goes the session with the old program, if the link had one before: it cannot be told.
 ///
 /// # Errors
 /// [`Exit::Usage`] if the link has no peer of that name; [`Exit::TryAgain`] if there was no session, or if the broker did not
@@ -50,6 +50,15 @@ pub fn run(link: &Link, options: EndOptions<'_>, report: &Reporter) -> Result<()
         return super::legacy::end(link, legacy, options, report);
     }
     let EndOptions { to, timeout } = options;
+    #[cfg(feature = "legacy")]
+    if to.is_none()
+        && let Ok(cache) = link.cache()
+    {
+        let is_all = link.has_only_legacy_session();
+        if super::legacy::delete_replaced(&cache, report)? && is_all {
+            return Ok(());
+        }
+    }
     let mut peers = encrypted_peers(link)?;
     if let Some(name) = to {
         peers.restrict_to(name)?;

@@ -219,8 +219,7 @@ impl Store {
     /// # Errors
     /// [`Exit::Failed`] where the directory cannot be written.
     pub(crate) fn delete(&self) -> Result<bool> {
-        let _lock = self.lock()?;
-        files::remove(self.cache.dir(), &self.name())
+        delete(&self.cache)
     }
 
     /// Has this process be the one that sends on the link, until the lock is dropped: two would not know in which order the broker
@@ -259,7 +258,7 @@ impl Store {
     }
 
     fn lock(&self) -> Result<Lock> {
-        files::lock(self.cache.dir(), &format!("{}.lock", self.name()))
+        lock(&self.cache)
     }
 
     fn read(&self) -> Result<Sessions> {
@@ -285,6 +284,24 @@ impl Store {
 
 fn file_name(cache: &Cache) -> String {
     format!("{}@{LEGACY_FILE}", cache.link())
+}
+
+fn lock(cache: &Cache) -> Result<Lock> {
+    files::lock(cache.dir(), &format!("{}.lock", file_name(cache)))
+}
+
+/// Deletes all sessions of a link, readable or not, whatever its configuration says; false where there were none.
+///
+/// # Errors
+/// As [`Store::delete`].
+pub(crate) fn delete(cache: &Cache) -> Result<bool> {
+    let name = file_name(cache);
+    if !cache.dir().join(&name).exists() {
+        // Most links never have any, nor the file of the lock.
+        return Ok(false);
+    }
+    let _lock = lock(cache)?;
+    files::remove(cache.dir(), &name)
 }
 
 fn read(cache: &Cache) -> Result<Sessions> {

@@ -9,8 +9,9 @@ use self::run::{LegacyOutcome, LegacyPurpose, LegacyRun};
 use super::once::OnceOptions;
 use super::progress_line::ProgressLine;
 use super::service::{Duty, Service, reopen};
+use crate::cache::Cache;
 use crate::config::Legacy;
-use crate::legacy::{Store, refused};
+use crate::legacy::{Store, delete, refused};
 use crate::link::{Link, unix_time};
 use crate::report::Reporter;
 use crate::role::Role;
@@ -47,6 +48,18 @@ pub(super) fn once(link: &Link, legacy: Legacy, options: OnceOptions, report: &R
         }
         outcome => outcome.map(drop),
     }
+}
+
+/// Deletes what is left of the old program on a link that is configured for STS/2; false if nothing is.
+///
+/// # Errors
+/// As [`Store::delete`].
+pub(super) fn delete_replaced(cache: &Cache, report: &Reporter) -> Result<bool> {
+    let is_deleted = delete(cache)?;
+    if is_deleted {
+        report.info("deleted the session with the old program");
+    }
+    Ok(is_deleted)
 }
 
 /// Answers every pairing of the master until SIGINT or SIGTERM; at SIGHUP `open` reads the configuration again.

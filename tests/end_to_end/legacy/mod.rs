@@ -8,6 +8,7 @@ mod misread;
 mod nosec;
 mod old_program;
 mod refused;
+mod replaced;
 mod spool;
 mod traffic;
 

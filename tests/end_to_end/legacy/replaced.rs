@@ -1,0 +1,84 @@
+//! Claim: once both devices run this program, the session with the old one is deleted by itself, or by `--end`.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use super::Link;
+use super::old_program::Role;
+use crate::broker::Broker;
+use crate::device::{Device, LINK, Pair, settings};
+use crate::process::Process;
+
+const DELETED: &str = "deleted the session with the old program";
+
+fn session_file(device: &Device) -> PathBuf {
+    device.runtime_dir().join(format!("{LINK}@sts1"))
+}
+
+/// A session with the old program, as its file is.
+struct OldSession(Vec<u8>);
+
+impl OldSession {
+    fn agree(broker: &Broker) -> Self {
+        let mut link = Link::new(broker.port(), Role::Slave, true, 64);
+        let _old = link.paired();
+        Self(fs::read(session_file(&link.device)).unwrap())
+    }
+
+    /// This device had it before the program at the other end was replaced.
+    fn was_of(&self, device: &Device) {
+        let file = session_file(device);
+        fs::write(&file, &self.0).unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+        assert!(status(device).contains(r#""sts_version":1"#));
+    }
+}
+
+fn status(device: &Device) -> String {
+    Process::spawn(device.pair(&["--status", "--json"])).wait().succeeded().text().to_owned()
+}
+
+#[test]
+fn a_pairing_deletes_the_session_with_the_old_program() {
+    let broker = Broker::start();
+    let (old, pair) = (OldSession::agree(&broker), Pair::enrolled(&broker, "gcm"));
+    let ends = [&pair.slave, &pair.master];
+    for device in ends {
+        old.was_of(device);
+    }
+    let runs = ends.map(|device| Process::spawn(device.pair(&[LINK])));
+    for (run, device) in runs.into_iter().zip(ends) {
+        run.wait().failed(&[0], &[DELETED]);
+        assert!(!session_file(device).exists() && !status(device).contains("sts_version"), "{}", status(device));
+    }
+    // A service does so, too, and the next pairing has nothing to say.
+    old.was_of(&pair.slave);
+    let service = Process::spawn(pair.slave.pair(&["-v", "--serve", LINK]));
+    service.wait_for("listening on");
+    let again = Process::spawn(pair.master.pair(&[LINK])).wait().succeeded();
+    assert!(!again.stderr.contains(DELETED), "{}", again.stderr);
+    service.wait_for(DELETED);
+    assert!(!session_file(&pair.slave).exists());
+    service.stop().succeeded();
+    pair.carries(&[], b"as ever\n");
+}
+
+#[test]
+fn end_deletes_the_session_with_the_old_program() {
+    let broker = Broker::start();
+    let (old, pair) = (OldSession::agree(&broker), Pair::paired(&broker, "gcm"));
+    let end = || Process::spawn(pair.master.pair(&["--end", LINK])).wait();
+    old.was_of(&pair.master);
+    end().failed(&[0], &[DELETED, "deleted the sessions with gateway"]);
+    assert!(!session_file(&pair.master).exists());
+    // It may be the only one, with or without a key that is trusted.
+    old.was_of(&pair.master);
+    end().failed(&[0], &[DELETED]);
+    end().failed(&[75], &["no session"]);
+    let fresh = Device::bare();
+    fresh.configure(&settings(&broker.port().to_string(), "master", "gcm"));
+    old.was_of(&fresh);
+    Process::spawn(fresh.pair(&["--end", LINK])).wait().failed(&[0], &[DELETED]);
+    assert!(!session_file(&fresh).exists());
+}

@@ -86,9 +86,10 @@ impl ReceivedStreams<'_> {
 
 /// Whether all is written down that was accepted of a stream, and of those that are over with it.
 fn is_all_written(ended: &EndedStream, receiver: &Receiver, log: &ReceiveLog) -> bool {
+    // A stream that another one closed in the meantime is not open any more, and may wait for standard output as well.
     let is_written = |Progress { stream, .. }: &Progress| {
         let accepted = receiver.streams(stream.session);
-        log.is_written_up_to(*stream, accepted.and_then(|streams| streams.next_seq(stream.number)))
+        accepted.is_none_or(|streams| log.has_written(&streams.close_at(*stream)))
     };
     receiver.lost_end(ended).is_none_or(|lost| lost.closed().all(is_written))
 }

@@ -261,6 +261,7 @@ impl<'a> SealedStreams<'a> {
         prior.push(JournalEntry::Written { session: stream.session, messages: 1, bytes });
         prior.push(JournalEntry::Progress(accepted.progress));
         prior.push(JournalEntry::Will { stream, next });
+        self.received.log.wills.insert((stream, next));
         let completion = Completion { prior, receipt: Some(receipt), ..Completion::default() };
         Ok(Disposition::Deliver(self.delivery(opened, Joint::Alone, completion)))
     }

@@ -1,5 +1,6 @@
 //! What standard output took, and what is owed for it: the journal, and the confirms that follow from it.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use rand::CryptoRng;
@@ -27,6 +28,8 @@ pub(super) struct ReceiveLog {
     pub(super) confirms: ConfirmQueue,
     /// Where streams begin of which nothing is written: a newer stream may be written before them.
     pub(super) beginnings: Vec<Progress>,
+    /// Wills that are accepted and not written down, each with its stream and the number of the next one.
+    pub(super) wills: BTreeSet<(StreamId, u32)>,
     max_message: usize,
     /// When the keys of what is over are to be erased, if there are any.
     erasure_due: Option<Instant>,
@@ -43,8 +46,8 @@ impl ReceiveLog {
         max_message: usize,
     ) -> Result<(Self, Vec<SessionId>)> {
         let (journal, unusable) = Journal::open(cache, sessions)?;
-        let (confirms, beginnings) = (ConfirmQueue::default(), Vec::new());
-        Ok((Self { journal, confirms, beginnings, max_message, erasure_due: None }, unusable))
+        let (confirms, beginnings, wills) = (ConfirmQueue::default(), Vec::new(), BTreeSet::new());
+        Ok((Self { journal, confirms, beginnings, wills, max_message, erasure_due: None }, unusable))
     }
 
     /// Keeps confirms to this many bytes, if they may be longer; false where padding leaves no room in these.
@@ -75,16 +78,12 @@ impl ReceiveLog {
         self.state().session(session).is_some_and(|(streams, _)| streams.next_seq(number) == Some(seq))
     }
 
-    /// Whether a stream is written down as written up to a message that is the next one, or nothing of it is.
-    pub(super) fn is_written_up_to(&self, StreamId { session, number }: StreamId, next: Option<u32>) -> bool {
-        self.state().session(session).and_then(|(streams, _)| streams.next_seq(number)) == next
-    }
-
-    /// Whether all that was accepted of a stream until then is written down.
-    pub(super) fn has_written(&self, Progress { stream, next, .. }: &Progress) -> bool {
+    /// Whether all that was accepted of a stream until then is written down, and its wills.
+    pub(super) fn has_written(&self, &Progress { stream, next, .. }: &Progress) -> bool {
         let streams = self.state().session(stream.session).map(|(streams, _)| streams);
         let written = streams.and_then(|streams| streams.next_seq(stream.number)).unwrap_or(0);
-        written >= *next || self.is_over(*stream)
+        let has_wills = self.wills.range((stream, 0)..=(stream, u32::MAX)).next().is_some();
+        (written >= next && !has_wills) || self.is_over(stream)
     }
 
     /// Writes down what standard output took. Only then are confirms due: what is confirmed, the sender forgets.
@@ -102,6 +101,11 @@ impl ReceiveLog {
             entries.splice(..0, self.beginnings.iter().copied().map(JournalEntry::Progress));
             self.journal.record(cache, &entries, unix_time())?;
             self.beginnings.clear();
+            for entry in entries {
+                if let JournalEntry::Will { stream, next } = entry {
+                    self.wills.remove(&(stream, next));
+                }
+            }
         }
         for completion in written {
             if let Some(progress) = completion.confirmable() {

@@ -250,7 +250,7 @@ impl Streams {
     }
 
     /// The progress that closes a stream where it is, or where it was closed, whether or not anything of it came.
-    pub(super) fn close_at(&self, stream: StreamId) -> Progress {
+    pub(crate) fn close_at(&self, stream: StreamId) -> Progress {
         let state = StreamState::Closed;
         if let Some(open) = self.open.get(&stream.number) {
             let StreamProgress { salt, next, skip, wants_confirms, sequence, .. } = *open;

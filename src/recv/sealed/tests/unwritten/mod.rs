@@ -1,6 +1,8 @@
 //! Claim: what is accepted and not written of a stream that another one closes, or puts into another sequence, is still wanted
 //! by the next run, and its repetition is acknowledged no earlier than it.
 
+mod run_end;
+
 use super::super::admissions::Admissions;
 use super::super::ended_sessions::EndedSessions;
 use super::super::key_checks::KeyChecks;
@@ -103,6 +105,7 @@ impl<'a> Run<'a> {
         (received.admissions, received.lost_ends) = (Admissions::new(false), LostEnds::default());
         received.unrecorded.clear();
         received.log.beginnings.clear();
+        received.log.wills.clear();
     }
 }
 

@@ -7,7 +7,7 @@ use super::outgoing::Reply;
 use super::run::SendRun;
 use super::source::Turn;
 use crate::text::count;
-use crate::{Error, Exit, Result};
+use crate::{Error, Exit};
 
 /// The receiver does not have the session of the stream.
 const SESSION_LOST: &str = "the other device has lost the session";
@@ -101,9 +101,11 @@ impl SendRun<'_> {
 
     /// Nothing more can be confirmed under the session of the stream: what is not, is sealed again under the current one.
     /// Returns how many messages that are.
-    fn reseal(&mut self, now: Instant) -> Result<u64> {
+    fn reseal(&mut self, now: Instant) -> RunResult<u64> {
+        let in_flight = self.in_flight();
         let mut turn = Turn { now, connected: self.events.is_connected(), rng: &mut self.rng };
-        let resent = self.source.reseal(&mut *self.stream, &mut turn)?;
+        let resealed = self.source.reseal(&mut *self.stream, &mut turn);
+        let resent = resealed.map_err(|cause| self.not_resealed(cause, in_flight))?;
         self.timeouts.progress(now);
         self.registration.reply_topics.follow(&*self.stream, &mut self.events.broker, now)?;
         Ok(resent)

@@ -232,13 +232,15 @@ impl SendRun<'_> {
             return Err(self.refused(refusal));
         }
         let unfinished = self.unfinished(Exit::Failed, "refused by the broker");
+        let in_flight = self.in_flight();
         let mut withdrawn = Vec::new();
         for (token, payload) in self.events.broker.withdraw() {
             self.gate.acknowledged(token);
             withdrawn.push(payload);
         }
         let mut turn = Turn { now, connected: self.events.is_connected(), rng: &mut self.rng };
-        let Some(duplicates) = self.source.cut_again(withdrawn, &mut *self.stream, &mut turn)? else {
+        let cut = self.source.cut_again(withdrawn, &mut *self.stream, &mut turn);
+        let Some(duplicates) = cut.map_err(|cause| self.not_resealed(cause, in_flight))? else {
             self.report.info(unfinished);
             return Err(SendFailure::GivenUp(self.source.refused(refusal)));
         };

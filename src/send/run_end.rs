@@ -44,6 +44,14 @@ impl SendRun<'_> {
         self.source.interrupted(cause, self.in_flight())
     }
 
+    /// How the run ends where messages were taken back to be sealed again, and that failed: they are in no count any more, so
+    /// `in_flight` is what was in flight before.
+    pub(super) fn not_resealed(&mut self, cause: Error, in_flight: Pending) -> SendFailure {
+        // As in `interrupted`.
+        let _ = self.source.stop_reading(Instant::now());
+        SendFailure::GivenUp(self.source.interrupted(cause, in_flight))
+    }
+
     /// Waits for the acknowledgement of what was published, as [`EventLoop::close`](crate::event_loop::EventLoop::close) does, and takes notice of it.
     fn await_acknowledgements(&mut self) {
         let (until, stop) = (Instant::now() + CLOSE_TIMEOUT, self.events.stop_requested());

@@ -210,6 +210,28 @@ fn what_was_cut_is_cut_again_in_order_where_the_limit_falls_twice() {
     }
 }
 
+/// The sessions are gone by the time the limit is known, so there is no stream for the shorter messages.
+#[test]
+fn what_cannot_be_sealed_again_in_shorter_messages_is_reported_as_lost() {
+    const MAX_PACKET_4000: [u8; 5] = [0x27, 0, 0, 0x0f, 0xa0];
+    let broker = Broker::start();
+    let input = [&vec![b'x'; 40_000][..], b"\nlast\n"].concat();
+    let pair = pair_in(&broker, "5", "5");
+    let sessions = pair.master.runtime_files();
+    let relay = Server::start(move |number, stream| {
+        if number == 0 {
+            return swallow(stream, 40_000, &[]);
+        }
+        for (path, _) in &sessions {
+            let _ = std::fs::remove_file(path);
+        }
+        swallow(stream, 1000, &MAX_PACKET_4000);
+    });
+    let through = format!("port={}", relay.port());
+    let sent = pair.master.send_all(&["--each", "-o", &through], &*input);
+    sent.failed(&[65], &["unacknowledged: 2 messages (40006 bytes)"]);
+}
+
 /// The frames of a receiver are confirms, which its padding may make too long.
 #[test]
 fn a_receiver_whose_padding_the_broker_does_not_bear_names_the_limit() {

@@ -321,7 +321,9 @@ impl MessageSource for Spooled<'_> {
     fn awaits_delivery(&self, in_flight: Pending) -> bool {
         let begun = u64::from(self.spool.is_unfinished());
         // What a full disk does not take keeps the rest of its line from being read.
-        in_flight.messages > 0 || self.spool.pending().messages > begun || self.intake.is_blocked()
+        let has_message = in_flight.messages > 0 || self.spool.pending().messages > begun;
+        // After the last record the end of the sequence is still to be delivered, sealed or not.
+        has_message || self.intake.is_blocked() || self.has_all_input()
     }
 
     fn keeps_input(&self) -> bool {

@@ -608,6 +608,21 @@ fn a_quiet_run_says_nothing_of_an_outage_until_it_is_long() {
 }
 
 #[test]
+fn a_run_that_has_no_more_than_an_end_to_deliver_gives_up_in_time() {
+    let mut broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let waits = |more: &[&str]| pair.master.send_all(&[&SPOOL[..], &["--timeout", "1"], more].concat(), "");
+    broker.stop();
+    for more in [&[][..], &[CONFIRM]] {
+        waits(more).succeeded();
+    }
+    broker.start_again();
+    let receiver = pair.slave.listen(&["--once"]);
+    pair.master.send_all(&SPOOL, "line\n").succeeded();
+    receiver.wait().succeeded().wrote(b"line\n");
+}
+
+#[test]
 fn a_signal_leaves_in_the_spool_what_cannot_be_delivered() {
     let broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");

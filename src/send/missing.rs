@@ -12,15 +12,17 @@ impl SendRun<'_> {
     /// The error of waiting no longer, for this reason: how much is not delivered, and what was missing. If that was
     /// the broker, the exit status is not that of a timeout.
     pub(super) fn undelivered(&self, exit: Exit, what: &str) -> Error {
-        if self.stream.space().and_then(SpaceWait::retry_at).is_some() {
-            return self.unfinished(exit, what).and_because(DISK_FULL);
+        let outage = self.events.outage();
+        let exit = if outage.is_some() && exit == Exit::TryAgain { Exit::Unavailable } else { exit };
+        let is_disk_full = self.stream.space().and_then(SpaceWait::retry_at).is_some();
+        let mut error = self.unfinished(exit, what);
+        if is_disk_full {
+            error = error.and_because(DISK_FULL);
         }
-        match self.events.outage() {
-            Some(outage) => {
-                let exit = if exit == Exit::TryAgain { Exit::Unavailable } else { exit };
-                outage.explain(self.unfinished(exit, what))
-            }
-            None => self.explain_silence(self.unfinished(exit, what)),
+        match outage {
+            Some(outage) => outage.explain(error),
+            None if is_disk_full => error,
+            None => self.explain_silence(error),
         }
     }
 

@@ -169,6 +169,31 @@ fn a_stream_ends_under_a_new_session_once_there_is_space() {
 }
 
 #[test]
+fn a_run_without_space_and_without_a_broker_names_both() {
+    let mut broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    let mut sender = sending_without_space(&pair, &["--each", "--timeout", "2"], "2+");
+    sender.write("before\n");
+    receiver.wait_for_stdout(b"before\n");
+    pair.agree();
+    receiver.stop().succeeded();
+    broker.stop();
+    sender.wait_for("waiting for the broker");
+    // What is read before the new session is noticed is sealed in the old stream.
+    wait_until("the next stream to wait", || {
+        if !sender.stderr().contains(WAITS) {
+            sender.write("after\n");
+        }
+        sender.stderr().contains(WAITS)
+    });
+    sender.close_stdin();
+    let said =
+        ["timed out: unacknowledged", "the disk with the runtime directory is full", "no connection to the broker"];
+    sender.wait().failed(&[69], &said);
+}
+
+#[test]
 fn a_will_is_left_once_there_is_space() {
     let broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");

@@ -245,8 +245,8 @@ impl<'a> EventLoop<'a> {
     }
 
     /// Step 5: sends what was published, then waits until the broker's socket is ready, a signal comes, `own` is ready,
-    /// or the run's `deadline` or that of [`EventLoop::broker`] passes. Returns at once where events are queued that
-    /// the run may take.
+    /// or the run's `deadline` or that of [`EventLoop::broker`] passes. Where events are queued that the run may take, it
+    /// only looks what is ready.
     ///
     /// # Errors
     /// As [`stdio::wait`].
@@ -257,16 +257,15 @@ impl<'a> EventLoop<'a> {
         now: Instant,
     ) -> Result<()> {
         self.flush(now);
-        // At QoS 0 the socket taking a message is all that ever happens to it, and poll(2) would not tell.
-        if self.broker.has_event() && !self.paused {
-            return Ok(());
-        }
+        // At QoS 0 the socket taking a message is all that ever happens to it, and poll(2) would not tell. A run with a
+        // long input has such an event in each turn, so it must look at the sockets all the same, or it never reads.
+        let has_event = self.broker.has_event() && !self.paused;
         // What a layer of encryption holds back has left the socket.
-        let unread = self.broker.has_unread().then_some(now);
+        let at_once = (has_event || self.broker.has_unread()).then_some(now);
         // One that has passed is of a run that does something else now.
         let progress = self.meter.as_ref().and_then(ProgressMeter::deadline).filter(|due| *due > now);
         let watchdog = self.report.manager().and_then(ServiceManager::deadline);
-        let own_deadlines = [self.broker.deadline(), unread, progress, watchdog];
+        let own_deadlines = [self.broker.deadline(), at_once, progress, watchdog];
         let deadline = deadline.into_iter().chain(own_deadlines.into_iter().flatten()).min();
         let signals = self.signals.as_fd();
         let mut fds = Vec::with_capacity(4);

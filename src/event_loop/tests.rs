@@ -13,6 +13,7 @@ const HANG_TIMEOUT: Duration = Duration::from_secs(60);
 
 const CONNECT: u8 = 0x10;
 const PUBLISH: u8 = 0x32;
+const PUBLISH_QOS0: u8 = 0x30;
 const DISCONNECT: u8 = 0xe0;
 
 /// Reads a short packet: its first byte, and what follows its length; `None` once the client has closed.
@@ -31,7 +32,7 @@ fn serve(listener: &TcpListener, mut on_publish: impl FnMut(&TcpStream, &[u8])) 
     while let Some((first, rest)) = read_packet(&stream) {
         match first {
             CONNECT => (&stream).write_all(&[0x20, 2, 0, 0]).unwrap(),
-            PUBLISH => on_publish(&stream, &rest),
+            PUBLISH | PUBLISH_QOS0 => on_publish(&stream, &rest),
             _ => {}
         }
         came.push(first);
@@ -39,20 +40,25 @@ fn serve(listener: &TcpListener, mut on_publish: impl FnMut(&TcpStream, &[u8])) 
     came
 }
 
+/// A loop with a connection that the broker accepted, and the time of its turn.
+fn connected(port: u16, signals: Signals, report: &Reporter) -> (EventLoop<'_>, Instant) {
+    let mut client = Client::new(Endpoint::tcp("127.0.0.1", port), ClientOptions::new("closing")).unwrap();
+    client.connect(Instant::now());
+    let mut events = EventLoop::new(client, signals, report);
+    loop {
+        let now = events.begin_turn();
+        if let Some(BrokerEvent::Connected) = events.next_event().unwrap() {
+            return (events, now);
+        }
+        events.wait(None, None, now).unwrap();
+    }
+}
+
 /// A run that two signals have stopped while it was not reading, and that closes with a message on its way out. It has an
 /// hour for that.
 fn close(port: u16, signals: Signals, mut sent: &UnixStream) -> Signals {
     let report = Reporter::to("sts-test", Level::Error, Box::new(std::io::sink()));
-    let mut client = Client::new(Endpoint::tcp("127.0.0.1", port), ClientOptions::new("closing")).unwrap();
-    client.connect(Instant::now());
-    let mut events = EventLoop::new(client, signals, &report);
-    let now = loop {
-        let now = events.begin_turn();
-        if let Some(BrokerEvent::Connected) = events.next_event().unwrap() {
-            break now;
-        }
-        events.wait(None, None, now).unwrap();
-    };
+    let (mut events, now) = connected(port, signals, &report);
     sent.write_all(b"XX").unwrap();
     assert_eq!(events.stop_requested(), Stop::AtOnce);
     events.pause_reading(true, now);
@@ -88,4 +94,34 @@ fn a_run_that_was_not_reading_hears_its_last_acknowledgement_and_says_farewell()
 fn a_third_signal_ends_the_wait_for_the_last_acknowledgement() {
     let (came, signals) = closed(|_, _, mut sent| sent.write_all(b"X").unwrap());
     assert_eq!((&came[..], signals), (&[CONNECT, PUBLISH][..], 3));
+}
+
+/// Publishes at QoS 0 in each turn until a message comes from the broker.
+fn publish_until_message(port: u16) {
+    let report = Reporter::to("sts-test", Level::Error, Box::new(std::io::sink()));
+    let (signals, _sent) = Signals::simulated();
+    let (mut events, mut now) = connected(port, signals, &report);
+    loop {
+        while let Some(event) = events.next_event().unwrap() {
+            if matches!(event, BrokerEvent::Message(_)) {
+                return;
+            }
+        }
+        events.broker.publish("t", "one of many".into(), Qos::AtMostOnce, false).unwrap();
+        events.wait(None, None, now).unwrap();
+        now = events.begin_turn();
+    }
+}
+
+#[test]
+fn a_run_that_publishes_at_qos_0_in_each_turn_reads_what_the_broker_sends() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || serve(&listener, |mut stream, _| stream.write_all(b"\x30\x04\0\x01tx").unwrap_or(())));
+    let (done, outcome) = mpsc::channel();
+    thread::spawn(move || {
+        publish_until_message(port);
+        done.send(())
+    });
+    outcome.recv_timeout(HANG_TIMEOUT).expect("it reads");
 }

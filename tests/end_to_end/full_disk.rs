@@ -41,7 +41,12 @@ pub(crate) fn without_space(device: &Device, tool: &Command, file: &str, writes:
 
 /// As [`without_space`], in these calls of a system call on this path.
 pub(crate) fn without_space_for(call: &str, device: &Device, tool: &Command, path: &Path, calls: &str) -> Process {
-    let (trace, inject) = (format!("trace={call}"), format!("inject={call}:error=ENOSPC:when={calls}"));
+    with_fault(call, &format!("error=ENOSPC:when={calls}"), device, tool, path)
+}
+
+/// A tool with this fault, as strace(1) injects it, in a system call on this path.
+pub(crate) fn with_fault(call: &str, fault: &str, device: &Device, tool: &Command, path: &Path) -> Process {
+    let (trace, inject) = (format!("trace={call}"), format!("inject={call}:{fault}"));
     let mut traced = Command::new("strace");
     traced.args(["-o", "/dev/null", "-e", &trace, "-e", &inject, "-P"]).arg(path);
     traced.arg(tool.get_program()).args(tool.get_args()).current_dir(device.path());

@@ -4,6 +4,7 @@
 mod crashes;
 mod exit_status;
 mod full_disk;
+mod heard;
 mod misread;
 mod nosec;
 mod old_program;

@@ -3,8 +3,9 @@
 //! [`Gate::is_open`] is asked before each message that may wait: new ones, those that were made and not published,
 //! retransmissions of `--confirm`, and what is said between two streams. Two things shut it: the client has no room for
 //! the longest message, or the run has a pace (the old program's link has one) and that allows no more at the moment.
-//! The last messages of a run or a stream (`SendRun::settle`, `OutgoingStream::end_early`) do not ask, because a run that
-//! ends must not wait once more; but they count.
+//! The end of a stream asks, too, even without data: it has a position in the sequence, and must not overtake a message
+//! that waits. The last messages of a run or a stream (`SendRun::settle`, `ConfirmedStream::end_early`) do not ask,
+//! because a run that ends must not wait once more; but they count.
 //! Queries and answers ([`OutgoingMessage::BestEffort`]) neither ask nor count; they are dropped if the client has no
 //! room for them.
 //!
@@ -17,11 +18,11 @@
 //! First decide what it counts:
 //!
 //! - **What this run gives to the client**, each message once: here. A limit on messages per time is one more [`Pace`]
-//!   in `send::paces`, which then takes the options, too; all of them are kept. A pace is exact, wherever its interval
-//!   is taken to begin, but after a pause all messages of an interval may leave at once ([`crate::pace`]). Any other
-//!   limit is a condition in [`Gate::is_open`], counted in [`Gate::pass`]; if time opens it, the time goes into
-//!   [`Gate::opens_at`], which wakes the run. Nothing else changes: whatever waits for the gate stays with the source
-//!   or the stream, in the counts of `run_end`.
+//!   in `send::paces`, which then takes the options, too; all of them are kept. A pace is exact for the messages that ask:
+//!   none of them leaves if that makes more than N in any span of its interval. After a pause all messages of an interval
+//!   may leave at once ([`crate::pace`]). Any other limit is a condition in [`Gate::is_open`], counted in [`Gate::pass`];
+//!   if time opens it, the time goes into [`Gate::opens_at`], which wakes the run. Nothing else changes: whatever waits
+//!   for the gate stays with the source or the stream, in the counts of `run_end`.
 //! - **What goes to the broker**, including what the client repeats after a reconnect, of which the run hears nothing:
 //!   in the client session. `OutgoingPublishes::retry_at` (`mqtt/client_session/outgoing_publishes/mod.rs`), the pause after
 //!   a refusal, is the precedent: it gives no packet, wakes the client and ends. The client then fills up, and this gate

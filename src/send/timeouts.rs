@@ -14,8 +14,9 @@
 //! the first two lines mean the same: time counts while something waits that only this run can take further. Beside another
 //! run that is what was read and is not in the spool; without a session it is whole messages in it.
 //!
-//! Time counts here whatever the reason is that nothing is delivered, an absent broker included; only what is done about
-//! silence also needs a clear path (`SendRun::is_path_clear`). When a message is sent again is another clock, that of
+//! Time counts here whatever the reason is that nothing is delivered, an absent broker included, with one exception: it
+//! does not count while nothing but a pace holds the run back (`SendRun::observe_waiting`). What is done about silence also
+//! needs a clear path (`SendRun::is_path_clear`). When a message is sent again is another clock, that of
 //! [`crate::stream::RetransmitQueue`], which starts anew for as long as the path is not clear.
 //!
 //! In each turn of the loop: [`Timeouts::progress`] for each delivery among the events, [`Timeouts::observe`],

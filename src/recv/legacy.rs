@@ -300,7 +300,8 @@ impl IncomingStreams for LegacyTexts<'_> {
 
     fn report_unfinished(&mut self) {
         if let Some(damaged) = self.dropped.count() {
-            self.report.info(damaged);
+            // The exit status is 0, and with -q nothing else says so.
+            self.report.answer(damaged);
         }
     }
 

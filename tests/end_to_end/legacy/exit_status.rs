@@ -5,6 +5,8 @@ use std::thread;
 use super::Link;
 use super::old_program::Role;
 use crate::broker::Broker;
+use crate::device::LINK;
+use crate::process::{Process, wait_until};
 
 /// How a run ends.
 #[derive(Clone, Copy)]
@@ -88,4 +90,23 @@ fn a_loss_is_in_the_exit_status_or_in_the_error() {
             scope.spawn(move || ends_as_it_should(broker, case));
         }
     });
+}
+
+#[test]
+fn a_signal_does_not_hide_a_loss_though_the_run_is_quiet() {
+    let broker = Broker::start();
+    let mut link = Link::new(broker.port(), Role::Slave, false, 65);
+    let old = link.paired();
+    // With -v it would not be quiet: that it listens shows in what it writes.
+    let receiver = Process::spawn(link.device.recv(&["-q", LINK]));
+    wait_until("sts-recv to listen", || {
+        old.send("text");
+        receiver.written() > 0
+    });
+    broker.publish_as(&link.old.publish, &link.old.publish, &[0x5a; 32]);
+    // What comes after the damaged message is written after it.
+    let before = receiver.written();
+    old.send("a longer text");
+    wait_until("the text after it", || receiver.stdout().ends_with(b"a longer text\n") && receiver.written() > before);
+    assert_eq!(receiver.stop().succeeded().stderr, "sts-recv: damaged: 1 message\n");
 }

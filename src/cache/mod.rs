@@ -73,7 +73,7 @@ impl Cache {
     /// # Errors
     /// [`Exit::TryAgain`] where it is absent: there is no session; [`Exit::NotTrusted`] as in [`Dir::open`].
     pub fn open(path: &Path, link: &LinkName, typed: &str) -> Result<Self> {
-        Self::open_beside(path, link, typed, PAIRING_TOOL)
+        Self::open_beside(path, link, typed, PAIR_THERE)
     }
 
     /// The same, where the other device pairs by another command.
@@ -92,7 +92,7 @@ impl Cache {
     /// As [`Cache::open`].
     pub(crate) fn look(path: &Path, link: &LinkName) -> Result<Self> {
         let typed = link.to_string();
-        let dir = Dir::look(path, Guard::Private)?.ok_or_else(|| no_session(path, link, &typed, PAIRING_TOOL))?;
+        let dir = Dir::look(path, Guard::Private)?.ok_or_else(|| no_session(path, link, &typed, PAIR_THERE))?;
         Ok(Self { dir, link: link.clone(), typed })
     }
 
@@ -150,7 +150,7 @@ impl Cache {
     /// The error of having no session, which says where it was looked for and what makes one.
     #[must_use]
     pub(crate) fn no_session(&self) -> Error {
-        self.no_session_beside(PAIRING_TOOL)
+        self.no_session_beside(PAIR_THERE)
     }
 
     /// The same, where the other device pairs by another command.
@@ -355,10 +355,10 @@ impl Cache {
     }
 }
 
-/// What the other device runs to pair.
-const PAIRING_TOOL: &str = "sts-pair";
-/// The same, where it has the old program.
-pub(crate) const OLD_PAIRING_TOOL: &str = "`start`";
+/// What is to be run on the other device to pair, and when.
+const PAIR_THERE: &str = "and sts-pair on the other device at the same time";
+/// The same, where it has the old program, which as master asks only once.
+pub(crate) const START_THERE: &str = "then `start` on the other device while it runs";
 
 fn no_session(path: &Path, link: &LinkName, typed: &str, there: &str) -> Error {
     let error = Error::new(Exit::TryAgain, format!("no session for {link}"));
@@ -367,8 +367,6 @@ fn no_session(path: &Path, link: &LinkName, typed: &str, there: &str) -> Error {
         Some(other) => error
             .because(format!("{looked}; there is one in {}", text::show(&other)))
             .hint(format!("set STS_RUNTIME_DIR={} for all tools on this link", text::quote(&other))),
-        None => error
-            .because(looked)
-            .hint(format!("run sts-pair {typed}, and {there} on the other device at the same time")),
+        None => error.because(looked).hint(format!("run sts-pair {typed}, {there}")),
     }
 }

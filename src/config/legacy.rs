@@ -80,5 +80,5 @@ fn check_topic(topic: Setting<'_>) -> Result<()> {
 
 fn refused(setting: Setting<'_>, why: &str) -> crate::Error {
     let set = format!("`{} = {}`", setting.name, setting.value);
-    setting.error(format!("{set} cannot be used with `sts_version = 1`, {why}")).hint("remove this line")
+    setting.error(format!("{set} cannot be used with `sts_version = 1`, {why}")).hint(setting.removal())
 }

@@ -87,6 +87,11 @@ impl Setting<'_> {
         }
     }
 
+    /// How to do without it.
+    pub(super) fn removal(&self) -> String {
+        if self.on_command_line() { format!("omit {}", self.location()) } else { "remove this line".to_owned() }
+    }
+
     /// Where it was set, as an error begins.
     pub(super) fn location(&self) -> String {
         self.line.map_or_else(|| format!("-o {}", self.name), |line| location(self.source, line))

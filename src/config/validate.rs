@@ -131,7 +131,8 @@ fn refuse_without_encryption(settings: &Settings<'_>, aes: Option<(Setting<'_>, 
     }
     if let Some(setting) = settings.get(ConfigKey::Peer).or(settings.get(ConfigKey::Channel)) {
         let why = format!("`{}` cannot be used with `sts_mode = nosec`, which authenticates no peer", setting.name);
-        return Err(setting.error(why).hint("set `sts_mode` to master or slave, or remove this line"));
+        let hint = format!("set `sts_mode` to master or slave, or {}", setting.removal());
+        return Err(setting.error(why).hint(hint));
     }
     Ok(())
 }
@@ -189,7 +190,8 @@ fn will_topic(settings: &Settings<'_>, is_sealed: bool) -> Result<Option<Topic>>
     let Some(setting) = settings.get(ConfigKey::WillTopic) else { return Ok(None) };
     if is_sealed {
         let why = format!("`{}` can be used only with `sts_mode = nosec`", setting.name);
-        return Err(setting.error(why).hint("remove this line: on an encrypted link, a will goes to `pubtop`"));
+        let hint = format!("{}: on an encrypted link, a will goes to `pubtop`", setting.removal());
+        return Err(setting.error(why).hint(hint));
     }
     plain_topic(setting).map(Some)
 }

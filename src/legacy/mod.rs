@@ -52,10 +52,10 @@ pub(crate) fn refused(option: &str, why: &str) -> Error {
 
 /// The hint where the two devices encrypt in different ways.
 pub(crate) const OTHER_AES: &str =
-    "set the same `aes` on both devices, and pair again: sts-pair here, and `start` there";
+    "set the same `aes` on both devices, and pair again: sts-pair here, then `start` there";
 
 /// The hint where only another pairing helps: what to run on each device.
-pub(crate) const PAIR_AGAIN: &str = "pair again: run sts-pair here, and `start` on the other device";
+pub(crate) const PAIR_AGAIN: &str = "pair again: run sts-pair here, then `start` on the other device";
 
 /// What there is to know of it: said each time a link of this version is used, and in the status.
 pub(crate) const WEAKNESS: &str = "sts_version = 1 proves neither who the other device is nor that a message is unaltered \

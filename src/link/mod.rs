@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 pub use self::client::Tool;
-use crate::cache::{self, Cache, OLD_PAIRING_TOOL};
+use crate::cache::{self, Cache, START_THERE};
 #[cfg(feature = "legacy")]
 use crate::config::Legacy;
 use crate::config::{self, Config, Environment, Protection};
@@ -348,7 +348,7 @@ impl Link {
         let (dir, link, typed) = (&self.runtime_dir, &self.config.link, self.as_typed());
         match self.config.protection {
             Protection::None | Protection::Sealed(_) => Cache::open(dir, link, &typed),
-            Protection::Legacy(_) => Cache::open_beside(dir, link, &typed, OLD_PAIRING_TOOL),
+            Protection::Legacy(_) => Cache::open_beside(dir, link, &typed, START_THERE),
         }
     }
 

@@ -6,7 +6,7 @@
 
 use super::session::{Decrypted, LegacySession, LegacySessionId, Reading, TextCounts};
 use super::session_file::{self, Sessions, Unreadable};
-use crate::cache::{Cache, LEGACY_FILE, OLD_PAIRING_TOOL};
+use crate::cache::{Cache, LEGACY_FILE, START_THERE};
 use crate::config::Legacy;
 use crate::files::{self, Lock};
 use crate::link::unix_time;
@@ -59,7 +59,7 @@ impl Store {
 
     /// The error of having no session.
     pub(crate) fn no_session(&self) -> Error {
-        self.cache.no_session_beside(OLD_PAIRING_TOOL)
+        self.cache.no_session_beside(START_THERE)
     }
 
     /// That there is a session, at least a pending one.

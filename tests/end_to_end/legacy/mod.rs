@@ -139,7 +139,7 @@ fn texts_of_any_length_cross_in_both_directions_until_the_old_program_ends_the_s
         old.stop();
         receiver.wait().failed(&[0], &["the other device ended the session"]).wrote(printed.as_bytes());
         // Whichever of the two takes the KILL first.
-        sender.wait().failed(&[75], &["ended", "run sts-pair here, and `start` on the other device"]);
+        sender.wait().failed(&[75], &["ended", "run sts-pair here, then `start` on the other device"]);
         // Nothing is left of it.
         Process::spawn(link.device.send(&[LINK])).wait().failed(&[75], &["no session"]);
         Process::spawn(link.device.pair(&["--end", LINK])).wait().failed(&[75], &["no session"]);

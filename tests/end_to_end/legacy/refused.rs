@@ -46,14 +46,15 @@ fn what_the_old_program_has_nothing_for_is_refused_with_the_reason() {
         Process::spawn(command).wait().failed(&[64], &[why]);
     }
     for (option, why) in REFUSED_SETTINGS {
-        Process::spawn(device.recv(&["-o", option, LINK])).wait().failed(&[64], &[why]);
+        let ended = Process::spawn(device.recv(&["-o", option, LINK])).wait().failed(&[64], &[why]);
+        assert!(!ended.stderr.contains("this line"), "there is none: {}", ended.stderr);
     }
     // Each use says what such a link is worth.
     for command in [device.pair(&["--timeout", "1", LINK]), device.send(&[LINK]), device.recv(&[LINK])] {
         Process::spawn(command).wait().failed(&[75], &["warning: sts_version = 1 proves neither"]);
     }
     // Hints name what the other device has.
-    Process::spawn(device.send(&[LINK])).wait().failed(&[75], &["and `start` on the other device at the same time"]);
+    Process::spawn(device.send(&[LINK])).wait().failed(&[75], &["then `start` on the other device while it runs"]);
     Process::spawn(device.pair(&["--end", LINK])).wait().failed(&[75], &["run `stop` there, too"]);
     let old = link.paired();
     let check = Process::spawn(link.device.pair(&["--check", LINK])).wait().succeeded();
@@ -72,7 +73,7 @@ fn on_a_fresh_machine_hints_name_what_the_other_device_has() {
     let device = Link::new(broker.port(), Role::Slave, true, 9).device;
     fs::remove_dir(device.runtime_dir()).unwrap();
     for command in [device.send(&[LINK]), device.recv(&[LINK])] {
-        Process::spawn(command).wait().failed(&[75], &["and `start` on the other device at the same time"]);
+        Process::spawn(command).wait().failed(&[75], &["then `start` on the other device while it runs"]);
     }
     assert!(!device.runtime_dir().exists(), "only sts-pair makes it");
 }

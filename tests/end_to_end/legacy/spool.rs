@@ -71,7 +71,7 @@ fn lines_wait_for_the_first_session_and_for_the_next_one() {
     old.wait("the first text", |seen| seen.displayed == [b"before any session".to_vec()]);
     old.stop();
     sender.wait_for("the other device ended the session");
-    sender.wait().failed(&[75], &["run sts-pair here, and `start` on the other device"]);
+    sender.wait().failed(&[75], &["run sts-pair here, then `start` on the other device"]);
     link.device.send_all(&with_spool(&["--timeout", "1"]), "between\n").failed(&[75], &["left in the spool"]);
     let old = link.paired();
     link.device.send_all(&SPOOL, "after\n").succeeded();

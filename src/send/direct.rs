@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::outgoing::OutgoingStream;
 use super::record_check::RecordCheck;
-use super::source::{Amount, MessageSource, NextMessage, Turn};
+use super::source::{MessageSource, NextMessage, Turn};
 use crate::spool::Pending;
 use crate::stdio::{Input, Split};
 use crate::stream::Content;
@@ -190,7 +190,7 @@ impl MessageSource for Direct {
     fn undelivered(&self, exit: Exit, what: &str, in_flight: Pending) -> Error {
         let pending = self.pending(in_flight);
         if pending.has_data() {
-            return Error::new(exit, what).because(format!("unacknowledged: {}", Amount(pending)));
+            return Error::new(exit, what).because(self.check.tell_undelivered(pending));
         }
         let why = match self.progress {
             // What waits in the pipe was not taken, so it is not lost here.

@@ -1,8 +1,11 @@
 //! Whether a record can be sent at all. This is checked before any of it is sent or spooled: it would stay in the spool
 //! forever.
 
+use super::source::Amount;
 use crate::config::Protection;
 use crate::link::Link;
+use crate::spool::Pending;
+use crate::text::count;
 use crate::{Error, Exit, Result};
 
 /// What the records of a run must be.
@@ -20,6 +23,15 @@ impl RecordCheck {
         match link.config.protection {
             Protection::Legacy(_) => Self::Lines { max_len: link.config.mqtt.max_message },
             Protection::None | Protection::Sealed(_) => Self::AnyBytes,
+        }
+    }
+
+    /// How much of the input is not delivered, in words.
+    pub(super) fn tell_undelivered(self, pending: Pending) -> String {
+        match self {
+            Self::AnyBytes => format!("unacknowledged: {}", Amount(pending)),
+            // The old program acknowledges nothing, and it is no matter how many messages a line is.
+            Self::Lines { .. } => format!("not sent: {}", count(pending.bytes, "byte")),
         }
     }
 

@@ -94,7 +94,7 @@ fn a_sender_that_finds_no_space_in_time_says_what_it_leaves() {
     let old = link.paired();
     let full = "the disk with the runtime directory is full";
     for (args, left) in [
-        (&["--timeout", "1"][..], "timed out: unacknowledged: 1 message (5 bytes)"),
+        (&["--timeout", "1"][..], "timed out: not sent: 5 bytes"),
         (&["--timeout", "1", "--spool", "spool"], "timed out: left in the spool spool: 1 message (5 bytes)"),
     ] {
         let mut sender = sender_without_space(&link, args, "1+");

@@ -224,10 +224,11 @@ fn sts_recv_ends_when_the_session_was_ended_here() {
     let mut link = Link::new(broker.port(), Role::Slave, true, 11);
     let _old = link.paired();
     let receiver = link.receiver(&[]);
-    let sender = link.sender();
+    let mut sender = link.sender();
     Process::spawn(link.device.pair(&["--end", LINK])).wait().succeeded();
     receiver.wait().failed(&[0], &["the session has ended"]);
-    sender.stop();
+    sender.write("nobody reads this\n");
+    sender.wait().failed(&[65], &["no session for gateway", "not sent: 18 bytes"]);
 }
 
 #[test]

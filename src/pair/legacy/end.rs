@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Legacy;
 use crate::event_loop::{BrokerEvent, EventLoop, Stop};
-use crate::legacy::{RecordedKill, Store, refused};
+use crate::legacy::{Decrypted, RecordedKill, Store, refused};
 use crate::link::{Link, Tool};
 use crate::mqtt::Qos;
 use crate::pair::end::EndOptions;
@@ -32,14 +32,16 @@ pub(in crate::pair) fn end(link: &Link, legacy: Legacy, options: EndOptions<'_>,
         return Err(refused("--to", "the device at its other end has no name"));
     }
     let store = Store::new(link.cache()?, legacy);
-    let told = match store.kill() {
+    let kill = store.kill();
+    let had_session = matches!(kill, Ok(Some(_)));
+    let told = match kill {
         Ok(Some(kill)) => publish(link, &store, kill, timeout, report).map_err(|error| error.and_hint(OTHER_NOT_TOLD)),
         Ok(None) => Ok(()),
         // How to mend the session is of no use: it is deleted.
         Err(error) => Err(error.hint(OTHER_NOT_TOLD)),
     };
-    // Whatever kept KILL from being made or sent: this key must go.
-    if !store.delete()? {
+    // Whatever kept KILL from being made or sent: this key must go. It is gone if a KILL of the other device came meanwhile.
+    if !store.delete()? && !had_session {
         return Err(store.no_session().hint(OTHER_NOT_TOLD));
     }
     report.info("deleted the session");
@@ -58,8 +60,12 @@ fn publish(link: &Link, store: &Store, kill: RecordedKill, timeout: Option<Durat
     let mut second_at = None;
     loop {
         let now = events.begin_turn();
+        let mut is_ended = false;
         while let Some(event) = events.next_event()? {
-            follow(event, store, &mut events)?;
+            is_ended |= follow(event, store, &mut events)?;
+        }
+        if is_ended {
+            return events.close().map(drop);
         }
         if second_at.is_some_and(|at| now >= at) {
             (next, second_at) = (store.kill()?.map(|kill| RecordedKill { may_be_missed: false, ..kill }), None);
@@ -92,11 +98,13 @@ fn not_told(link: &Link, is_sent_once: bool) -> Error {
     Error::new(Exit::TryAgain, NOT_TOLD).because(why)
 }
 
-fn follow(event: BrokerEvent, store: &Store, events: &mut EventLoop<'_>) -> Result<()> {
+/// Follows what came from the other device; true if it ends the session, too.
+fn follow(event: BrokerEvent, store: &Store, events: &mut EventLoop<'_>) -> Result<bool> {
     match event {
         BrokerEvent::Message(message) => {
-            store.follow(&message.payload)?;
+            let opened = store.follow(&message.payload)?;
             events.broker.ack(message.receipt);
+            return Ok(opened == Some(Decrypted::Kill));
         }
         BrokerEvent::Oversize { receipt, .. } => events.broker.ack(receipt),
         BrokerEvent::TooLong(error) => return Err(error),
@@ -105,5 +113,5 @@ fn follow(event: BrokerEvent, store: &Store, events: &mut EventLoop<'_>) -> Resu
         | BrokerEvent::Disconnected
         | BrokerEvent::Acknowledged(_) => {}
     }
-    Ok(())
+    Ok(false)
 }

@@ -26,8 +26,8 @@
 //!
 //! 1. `timeouts.rs`: when it is due. Each run starts anew. Each turn tells `Timeouts::observe` whether anything waits to
 //!    be delivered: the time runs while nothing does, or heartbeats pile up while the broker or the receiver is away. A
-//!    time in `Timeouts::deadlines` wakes the run. Publishing one starts this time anew at once, as publishing any other
-//!    does: `observe` is next called after the loop of `SendRun::transfer`, which would publish one after another until then.
+//!    time in `Timeouts::deadlines` wakes the run. Publishing one starts this time anew at once: `observe` is next called
+//!    after the loop of `SendRun::transfer`, which would publish one after another until then.
 //! 2. `SendRun::next_message` (`run.rs`): where the source says [`NextMessage::NoInput`](super::source::NextMessage), it is
 //!    asked for this one if that is due and there is a connection. `Blocked` means that it has to wait, `Ended` that it
 //!    is too late for it.
@@ -36,10 +36,10 @@
 //!    empty record (`RecordStore::append`), since the number of a record decides its position; `next` seals an empty
 //!    record as the new content, since a record of data is never empty. If the spool takes no record, because it is
 //!    full or busy, there is no message, and it stays due. It then needs a time of its own to try again, in
-//!    `MessageSource::deadline`: a time that has passed wakes nobody, and nothing else may happen. The next run sends such a record, too, whatever its options
-//!    are, so the message can carry only what is known when it is sealed. With either source it counts as a message
-//!    that waits, so `--timeout` ends a run that cannot deliver it, with 75. A run with a spool ends only when it takes
-//!    no more input.
+//!    `MessageSource::deadline`: a time that has passed wakes nobody, and nothing else may happen. The
+//!    next run sends such a record, too, whatever its options are, so the message can carry only what is known when it
+//!    is sealed. With either source it counts as a message that waits, so `--timeout` ends a run that cannot deliver it,
+//!    with 75. A run with a spool ends only when it takes no more input.
 //! 4. A link without encryption has nothing for it: `open_stream` (`mod.rs`) and `LegacyStream::open` refuse the option.
 //! 5. `recv/sealed/mod.rs`: it delivers no bytes. To notice that none came for long, `stall.rs` has the time that counts;
 //!    the head of `recv/sealed/mod.rs` says where what is known of a peer belongs.

@@ -23,7 +23,7 @@ fn a_kill_in_the_middle_of_a_long_input_ends_the_run_on_a_slow_disk() {
     old.wait("the first texts", |seen| !seen.displayed.is_empty());
     old.send("in the middle");
     old.stop();
-    sender.wait().failed(&[65], &["the other device ended the session", "unacknowledged: "]);
+    sender.wait().failed(&[65], &["the other device ended the session", "not sent: "]);
     Process::spawn(link.device.send(&[LINK])).wait().failed(&[75], &["no session"]);
 }
 

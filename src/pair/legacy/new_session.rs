@@ -4,7 +4,7 @@ use rand::RngExt;
 
 use crate::config::Legacy;
 use crate::crypto::legacy::LegacyCipher;
-use crate::legacy::{LegacySession, LegacySessionId, PAIR_AGAIN, Store};
+use crate::legacy::{Decrypted, LegacySession, LegacySessionId, PAIR_AGAIN, Store};
 use crate::link::unix_time;
 use crate::role::Role;
 use crate::secret::Key;
@@ -58,6 +58,23 @@ impl<'a> NewSession<'a> {
         let (id, is_cbc) = (rand::rng().random(), self.legacy.aes == Suite::Cbc);
         self.store.store_pending(LegacySession::new(id, self.legacy.role, key, is_cbc, unix_time()))?;
         Ok(id)
+    }
+
+    /// Follows a message of the session that the other device uses now: the next one of each side continues from it. After a
+    /// KILL the session is gone.
+    ///
+    /// # Errors
+    /// As [`Store::follow`].
+    pub(super) fn follow(&self, payload: &[u8]) -> Result<Option<Decrypted>> {
+        self.store.follow(payload)
+    }
+
+    /// Whether an sts-recv runs on the link, which writes the texts.
+    ///
+    /// # Errors
+    /// As [`crate::cache::Cache::is_receiving`].
+    pub(super) fn is_receiving(&self) -> Result<bool> {
+        self.store.cache().is_receiving()
     }
 
     /// The connection broke.

@@ -7,9 +7,9 @@ use rustix::event::PollFlags;
 use super::new_session::NewSession;
 use crate::config::Legacy;
 use crate::event_loop::{BrokerEvent, EventLoop, Stop};
-use crate::legacy::{Frame, Pairing, PairingOutput, Store};
+use crate::legacy::{Decrypted, Frame, Pairing, PairingOutput, Store};
 use crate::link::{Link, Tool};
-use crate::mqtt::Qos;
+use crate::mqtt::{Message, Qos};
 use crate::pair::progress_line::ProgressLine;
 use crate::pair::run::handshake_rng;
 use crate::pair::service::Service;
@@ -23,6 +23,10 @@ use crate::{Error, Exit, Result};
 const OTHER_KEY: &str = "the slave answered late, or an offer was lost: if it displays noise, pair again";
 /// Said where the last message may be lost, which nothing answers.
 const NOT_HEARD: &str = "the connection broke at the end of the pairing: if the slave is not ready, pair again";
+
+/// Said at the first text that no tool writes: sts-pair has no output for it.
+const LOST_TEXT: &str =
+    "a text of the other device is lost, since no sts-recv is running on this link (not reported again)";
 
 /// What a run is for.
 pub(super) enum LegacyPurpose<'a> {
@@ -51,6 +55,8 @@ pub(super) struct LegacyRun<'a> {
     is_subscribed: bool,
     pairing: Pairing,
     session: NewSession<'a>,
+    /// It was said that a text is lost.
+    has_lost_text: bool,
 }
 
 impl<'a> LegacyRun<'a> {
@@ -71,7 +77,7 @@ impl<'a> LegacyRun<'a> {
         let events = EventLoop::new(broker, signals, report);
         let pairing = Pairing::new(legacy.role, legacy.aes == Suite::Cbc);
         let session = NewSession::new(store, legacy);
-        Ok(Self { link, report, purpose, events, is_subscribed: false, pairing, session })
+        Ok(Self { link, report, purpose, events, is_subscribed: false, pairing, session, has_lost_text: false })
     }
 
     /// Runs to the end and closes the connection.
@@ -120,13 +126,8 @@ impl<'a> LegacyRun<'a> {
                 self.pairing.begin(now, &mut handshake_rng());
             }
             BrokerEvent::Message(message) => {
-                let frame = Frame::parse(&message.payload);
+                self.take_message(&message, now);
                 self.events.broker.ack(message.receipt);
-                let is_accepted =
-                    frame.as_ref().is_some_and(|frame| self.pairing.accept(frame, now, &mut handshake_rng()));
-                let (did, name) = (if is_accepted { "received" } else { "ignored" }, frame.as_ref().map(Frame::name));
-                self.report
-                    .verbose(format_args!("{did} {}", name.unwrap_or("a message that is not part of a pairing")));
                 // What answers it goes out before the next message is looked at.
                 self.perform(now)?;
             }
@@ -134,6 +135,45 @@ impl<'a> LegacyRun<'a> {
             BrokerEvent::TooLong(error) => return Err(error),
             BrokerEvent::Disconnected => self.session.note_disconnection(),
             BrokerEvent::Connected | BrokerEvent::Acknowledged(_) => {}
+        }
+        Ok(())
+    }
+
+    fn take_message(&mut self, message: &Message, now: Instant) {
+        let Some(frame) = Frame::parse(&message.payload) else { return self.follow(message, now) };
+        let is_accepted = self.pairing.accept(&frame, now, &mut handshake_rng());
+        let did = if is_accepted { "received" } else { "ignored" };
+        self.report.verbose(format_args!("{did} {}", frame.name()));
+    }
+
+    /// Follows a message that is not part of a pairing, as each tool that hears it does: no other one may be running. An
+    /// error does not end a run: a pairing replaces the session.
+    fn follow(&mut self, message: &Message, now: Instant) {
+        // The old program has the broker keep nothing: such a message is somebody else's.
+        let opened = if message.retain { Ok(None) } else { self.session.follow(&message.payload) };
+        let followed = opened.and_then(|opened| match opened {
+            Some(Decrypted::Kill) => {
+                self.report.info("the other device ended the session");
+                Ok(())
+            }
+            Some(Decrypted::Text(_)) => self.report_lost_text(),
+            _ => {
+                self.report.verbose("ignored a message that is not part of a pairing");
+                Ok(())
+            }
+        });
+        match (followed, &mut self.purpose) {
+            (Ok(()), _) => {}
+            (Err(error), LegacyPurpose::Serve(service)) => service.report_error(&error, self.report, now),
+            (Err(error), LegacyPurpose::Once(_)) => self.report.verbose(error),
+        }
+    }
+
+    /// Says once that texts come which no tool writes.
+    fn report_lost_text(&mut self) -> Result<()> {
+        if !self.has_lost_text && !self.session.is_receiving()? {
+            self.has_lost_text = true;
+            self.report.warning(LOST_TEXT);
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
 //! Claim: each tool that runs on the link hears what the old program says and acts on it: on a KILL in the middle of a long input,
-//! and on a KILL that crosses ours.
+//! on what nobody receives, and on a KILL that crosses ours.
 
 use super::Link;
 use super::old_program::{Logged, Role};
@@ -7,6 +7,8 @@ use crate::broker::Broker;
 use crate::device::LINK;
 use crate::full_disk::with_fault;
 use crate::process::Process;
+
+const NOT_DELIVERED: &str = "no sts-recv is running";
 
 #[test]
 fn a_kill_in_the_middle_of_a_long_input_ends_the_run_on_a_slow_disk() {
@@ -25,6 +27,34 @@ fn a_kill_in_the_middle_of_a_long_input_ends_the_run_on_a_slow_disk() {
     old.stop();
     sender.wait().failed(&[65], &["the other device ended the session", "not sent: "]);
     Process::spawn(link.device.send(&[LINK])).wait().failed(&[75], &["no session"]);
+}
+
+#[test]
+fn a_service_follows_what_nobody_receives_and_says_so_once() {
+    let broker = Broker::start();
+    let mut link = Link::new(broker.port(), Role::Master, true, 71);
+    let service = Process::spawn(link.device.pair(&["-v", "--serve", LINK]));
+    service.wait_for("listening on");
+    link.old.seed += 1 << 41;
+    let old = super::OldProgram::start(link.old.clone());
+    old.wait("encryption on", |seen| seen.is_on);
+    service.wait_for("paired with the master");
+    old.send("unheard");
+    service.wait_for(NOT_DELIVERED);
+    // Nothing of what is heard now is damaged, as the service has followed it, and both take it.
+    let receiver = link.receiver(&["-n", "2"]);
+    old.send("heard by both");
+    receiver.wait_for_stdout(b"heard by both\n");
+    link.device.send_all(&[], "ours\n").succeeded();
+    old.wait("our text", |seen| seen.displayed == [b"ours".to_vec()]);
+    old.send("and again");
+    receiver.wait().succeeded().wrote(b"heard by both\nand again\n");
+    old.send("unheard again");
+    old.stop();
+    service.wait_for("the other device ended the session");
+    Process::spawn(link.device.send(&[LINK])).wait().failed(&[75], &["no session"]);
+    let ended = service.stop().succeeded();
+    assert_eq!(ended.stderr.matches(NOT_DELIVERED).count(), 1, "{}", ended.stderr);
 }
 
 #[test]

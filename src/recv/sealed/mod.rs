@@ -249,6 +249,7 @@ impl<'a> SealedStreams<'a> {
                 self.received.log.journal.count_duplicate(stream.session);
                 return Ok(Disposition::Repeat { stream: self.received.admissions.head_of(stream), receipt });
             }
+            Err(AcceptError::Closed) => return Ok(self.received.refuse_closed(stream, receipt, now)),
             Err(error) => return Ok(self.received.reject(error.rejected(), receipt, now)),
         };
         let mut prior = self.received.note_losses(&opened.peer, &accepted);

@@ -165,11 +165,8 @@ impl<'a> ReceivedStreams<'a> {
                 self.log.journal.count_duplicate(stream.session);
                 Disposition::Repeat { stream: self.admissions.head_of(stream), receipt }
             }
-            AcceptError::StreamReused
-            | AcceptError::SealedTwice
-            | AcceptError::Unreadable
-            | AcceptError::Closed
-            | AcceptError::Gone => {
+            AcceptError::Closed => self.refuse_closed(stream, receipt, now),
+            AcceptError::StreamReused | AcceptError::SealedTwice | AcceptError::Unreadable | AcceptError::Gone => {
                 self.report_refusal(opened, error, now);
                 self.reject(error.rejected(), receipt, now)
             }
@@ -222,11 +219,7 @@ impl<'a> ReceivedStreams<'a> {
                 self.log.journal.count_rejected(Rejected::StreamReused);
                 Disposition::Drop(message.receipt)
             }
-            // What came before the stream was closed may still wait for standard output, and come again.
-            HeaderClaim::Closed => {
-                self.note_rejected(Rejected::StreamClosed, now);
-                Disposition::Repeat { stream: self.admissions.head_of(stream), receipt: message.receipt }
-            }
+            HeaderClaim::Closed => self.refuse_closed(stream, message.receipt, now),
             HeaderClaim::Settled => {
                 Disposition::Repeat { stream: self.admissions.head_of(stream), receipt: message.receipt }
             }
@@ -244,6 +237,13 @@ impl<'a> ReceivedStreams<'a> {
                 Disposition::Repeat { stream: self.admissions.head_of(stream), receipt: message.receipt }
             }
         }
+    }
+
+    /// What becomes of a message of a stream that was closed before its end. What came before that may still wait for
+    /// standard output, and come again.
+    pub(super) fn refuse_closed(&mut self, stream: StreamId, receipt: Receipt, now: Instant) -> Disposition {
+        self.note_rejected(Rejected::StreamClosed, now);
+        Disposition::Repeat { stream: self.admissions.head_of(stream), receipt }
     }
 
     /// What becomes of a message that no usable session opens. One that only this device's configuration keeps out is

@@ -130,9 +130,17 @@ fn told(stream: &Sender, count: u32, continues: Option<Continues>) -> EndedStrea
 
 #[test]
 fn a_stream_that_is_closed_is_over_once_all_that_came_of_it_is_written() {
+    // The keys of a stream of which the broker keeps messages stay: what comes again is authentic.
+    for kept in [false, true] {
+        closed_and_over(kept);
+    }
+}
+
+fn closed_and_over(kept: bool) {
     let report = silent();
     let mut run = Run::new(&report);
     let mut closed = run.sender(0);
+    closed.begin_with(Preamble { kept, ..Preamble::default() });
     let first = message(&mut closed);
     let will = closed.will(0, b"gone\n", &mut StdRng::seed_from_u64(1)).unwrap();
     let waiting = [&first, &will].map(|message| run.accept(message, false));

@@ -12,11 +12,15 @@ pub(super) const UNFINISHED_LINE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Most messages that an unfinished line may be in. None of them is acknowledged meanwhile, and a broker sends only so many
 /// without an acknowledgement ([`MIN_BROKER_WINDOW`](crate::mqtt::MIN_BROKER_WINDOW)) for all streams together.
 const MAX_MESSAGES_PER_LINE: usize = 8;
+/// Most of these and of others that wait for an unfinished line, such as repeated ones, which anybody can send.
+const MAX_WAITING_PER_LINE: usize = 1024;
 
 /// The unfinished line of one stream.
 #[derive(Default)]
 struct LineBuffer {
     deliveries: Vec<Delivery>,
+    /// In how many messages it is.
+    messages: usize,
     len: usize,
     since: Option<Instant>,
 }
@@ -24,8 +28,15 @@ struct LineBuffer {
 impl LineBuffer {
     fn push(&mut self, delivery: Delivery, now: Instant) {
         self.len += delivery.data.len();
+        self.messages += usize::from(delivery.completion.progress.is_some() || !delivery.data.is_empty());
         self.since.get_or_insert(now);
         self.deliveries.push(delivery);
+    }
+
+    /// Whether it waits for its end no longer, as too much of it waits.
+    fn is_full(&self, limit: usize) -> bool {
+        let is_in_too_many = self.messages > MAX_MESSAGES_PER_LINE || self.deliveries.len() > MAX_WAITING_PER_LINE;
+        is_in_too_many || self.len > limit
     }
 }
 
@@ -69,7 +80,7 @@ impl LineBuffers {
             write(std::mem::take(&mut buffer).deliveries);
         }
         buffer.push(delivery.detached(), now);
-        if buffer.len > self.limit || buffer.deliveries.len() > MAX_MESSAGES_PER_LINE {
+        if buffer.is_full(self.limit) {
             write(buffer.deliveries);
         } else {
             self.pending_bytes += buffer.len;
@@ -138,9 +149,11 @@ impl LineBuffers {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::mqtt::{Qos, Receipt};
     use crate::recv::delivery::for_tests::{delivery, stream};
 
     #[test]
@@ -212,6 +225,28 @@ mod tests {
             assert!(lines.pending_bytes() <= 10);
         }
         assert!(written > 90);
+    }
+
+    #[test]
+    fn messages_that_are_repeated_tear_no_line_unless_they_are_very_many() {
+        let start = Instant::now();
+        let mut lines = LineBuffers::new(100);
+        let mut out = String::new();
+        let mut write = |deliveries: Vec<Delivery>| {
+            for delivery in deliveries {
+                out.push_str(std::str::from_utf8(&delivery.data).unwrap());
+            }
+        };
+        let repeated = || {
+            let completion = Receipt::of(Qos::AtLeastOnce, 1).into();
+            Delivery::new(stream(1), Bytes::new(), Joint::Continues, None, completion)
+        };
+        lines.push(delivery(1, 0, "half a ", false), start, &mut write);
+        (1..MAX_WAITING_PER_LINE).for_each(|_| lines.push(repeated(), start, &mut write));
+        assert!(lines.holds(stream(1)));
+        lines.push(repeated(), start, &mut write);
+        assert!(lines.is_empty(), "what waits is bounded");
+        assert_eq!(out, "half a ");
     }
 
     proptest! {

@@ -127,6 +127,12 @@ pub(super) trait IncomingStreams {
         Ok(None)
     }
 
+    /// Streams that messages were printed as, and that turned out to continue others: each with the one that what comes
+    /// next is printed as. What waits of both is to be passed on before that.
+    fn take_joined(&mut self) -> Vec<(StreamId, StreamId)> {
+        Vec::new()
+    }
+
     /// Whether a message is held that would be lost with this process, where `keeps` tells whether the broker keeps one
     /// of this quality of service until it is acknowledged.
     fn holds_unkept(&self, _keeps: &dyn Fn(Qos) -> bool) -> bool {

@@ -33,6 +33,7 @@
 //!   `IncomingStreams::verdict`.
 
 mod delivery;
+mod dispositions;
 mod first_session;
 mod idle_timeout;
 mod incoming;

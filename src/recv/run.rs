@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::idle_timeout::IdleTimeout;
-use super::incoming::{Disposition, GivenUp, IncomingStreams};
+use super::incoming::{GivenUp, IncomingStreams};
 use super::left_messages::LeftMessages;
 use super::printer::Printer;
 use super::{RecvOptions, SESSION_ENDED, Scope};
@@ -198,34 +198,6 @@ impl RecvRun<'_> {
     fn limit_messages(&mut self) -> bool {
         let max_message = self.events.broker.max_payload(self.config.publish.as_str());
         max_message >= MIN_MESSAGE && self.streams.limit_messages(max_message)
-    }
-
-    fn dispose(&mut self, disposition: Disposition, now: Instant) -> Result<()> {
-        match disposition {
-            Disposition::Deliver(delivery) => self.printer.print(delivery, now),
-            Disposition::Drop(receipt) => self.printer.acknowledge(receipt),
-            Disposition::Repeat { stream, receipt } => self.printer.acknowledge_repeat(stream, receipt, now),
-            Disposition::Answer { answer, receipt } => {
-                self.events.publish_or_drop(&answer.topic, answer.frame, Qos::AtMostOnce)?;
-                self.printer.acknowledge(receipt);
-            }
-            Disposition::Leave(message) => {
-                if let Some(copy) = self.left.push(message) {
-                    self.printer.acknowledge(copy);
-                }
-            }
-            Disposition::Hold { .. } => {}
-        }
-        Ok(())
-    }
-
-    /// Takes what was held and need not wait any more.
-    fn take_released(&mut self, given_up: GivenUp<'_>, now: Instant) -> Result<()> {
-        // They came before: the timeout does not begin again.
-        while let Some(disposition) = self.streams.next_released(given_up, now)? {
-            self.dispose(disposition, now)?;
-        }
-        Ok(())
     }
 
     /// Writes what waits for something that is given up: anything at the timeout, otherwise what a peer sent last

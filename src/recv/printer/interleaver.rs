@@ -106,10 +106,9 @@ impl Interleaver {
         }
     }
 
-    /// Passes on everything of these sessions, and waits for no line of theirs: no more will come of them.
-    pub(super) fn flush_sessions(&mut self, sessions: &[SessionId], mut write: impl FnMut(Delivery)) {
-        let is_ended = |stream: &StreamId| sessions.contains(&stream.session);
-        while self.waiting.keys().any(is_ended) || (self.unfinished.as_ref().is_some_and(is_ended)) {
+    /// Passes on everything of some streams, and waits for no line of theirs: no more will come of them.
+    pub(super) fn flush_streams(&mut self, is_over: &dyn Fn(&StreamId) -> bool, mut write: impl FnMut(Delivery)) {
+        while self.waiting.keys().any(is_over) || self.unfinished.as_ref().is_some_and(is_over) {
             self.tear(&mut write);
         }
     }
@@ -271,11 +270,11 @@ mod tests {
         let ended = StreamId { session: [2; 8], number: 1 };
         streams.push(Delivery { stream: ended, ..delivery(1, 0, "cut", false) }, start, &mut write);
         streams.push(delivery(1, 0, "whole\n", false), start, &mut write);
-        streams.flush_sessions(&[ended.session], &mut write);
+        streams.flush_streams(&|stream| *stream == ended, &mut write);
         assert!(streams.is_empty());
         streams.push(delivery(1, 1, "half", false), start, &mut write);
         streams.push(delivery(2, 0, "other\n", false), start, &mut write);
-        streams.flush_sessions(&[ended.session], &mut write);
+        streams.flush_streams(&|stream| *stream == ended, &mut write);
         assert!(streams.holds_session(delivery(2, 0, "", false).stream.session));
         assert_eq!(String::from_utf8(out).unwrap(), "cutwhole\nhalf");
     }

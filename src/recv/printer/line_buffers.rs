@@ -106,11 +106,10 @@ impl LineBuffers {
         }
     }
 
-    /// Passes on everything of these sessions: no more will come of them.
-    pub(super) fn flush_sessions(&mut self, sessions: &[SessionId], mut write: impl FnMut(Vec<Delivery>)) {
-        let ended: Vec<_> =
-            self.by_stream.keys().filter(|stream| sessions.contains(&stream.session)).copied().collect();
-        for stream in ended {
+    /// Passes on everything of some streams: no more will come of them.
+    pub(super) fn flush_streams(&mut self, is_over: &dyn Fn(&StreamId) -> bool, mut write: impl FnMut(Vec<Delivery>)) {
+        let over: Vec<_> = self.by_stream.keys().filter(|stream| is_over(stream)).copied().collect();
+        for stream in over {
             write(self.remove(stream).deliveries);
         }
     }
@@ -208,7 +207,7 @@ mod tests {
         let other = StreamId { session: [2; 8], number: 1 };
         lines.push(delivery(1, 0, "cut", false), start, &mut write);
         lines.push(Delivery { stream: other, ..delivery(1, 0, "half a ", false) }, start, &mut write);
-        lines.flush_sessions(&[stream(1).session], &mut write);
+        lines.flush_streams(&|of| *of == stream(1), &mut write);
         assert!(!lines.holds_session(stream(1).session) && lines.holds_session(other.session));
         lines.push(Delivery { stream: other, ..delivery(1, 1, "line\n", false) }, start, &mut write);
         assert_eq!(out, "cuthalf a line\n");

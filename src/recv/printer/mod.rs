@@ -94,7 +94,16 @@ impl Printer {
 
     /// Passes on everything of these sessions: no more will come of them.
     pub(super) fn flush_sessions(&mut self, sessions: &[SessionId]) {
-        self.order.flush_sessions(sessions, &mut self.writer);
+        self.order.flush_streams(&|stream| sessions.contains(&stream.session), &mut self.writer);
+    }
+
+    /// What was printed as a stream is printed as another one from now on: what waits of it, and of that one before it,
+    /// is passed on.
+    pub(super) fn join(&mut self, from: StreamId, to: StreamId) {
+        if self.order.holds(from) {
+            self.order.flush_streams(&|stream| *stream == to, &mut self.writer);
+        }
+        self.order.flush_streams(&|stream| *stream == from, &mut self.writer);
     }
 
     /// Whether anything of a session waits for the end of a line.
@@ -176,5 +185,31 @@ impl Printer {
     /// Whether nothing is on its way at all.
     pub(super) fn is_idle(&self) -> bool {
         self.is_flushed() && self.order.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recv::delivery::for_tests::{delivery, stream};
+
+    #[test]
+    fn what_waits_of_a_stream_goes_before_all_that_comes_of_the_one_that_it_is_joined_to() {
+        for many in [false, true] {
+            let now = Instant::now();
+            let mut printer = Printer::stdout(Format::Plain, None, many, 100).unwrap();
+            // Alone, and after the unfinished line of another one.
+            for before in [false, true] {
+                if before {
+                    printer.print(delivery(3, 0, "other", false), now);
+                }
+                printer.print(delivery(1, 0, "half a ", false), now);
+                printer.join(stream(1), stream(2));
+                assert!(!printer.order.holds(stream(1)));
+                let unwritten = printer.unwritten();
+                printer.print(delivery(2, 0, "line\n", false), now);
+                assert_eq!(printer.unwritten(), unwritten + 5, "many: {many}, before: {before}");
+            }
+        }
     }
 }

@@ -52,11 +52,11 @@ impl OutputOrder {
         }
     }
 
-    /// Passes on everything of these sessions: no more will come of them.
-    pub(super) fn flush_sessions(&mut self, sessions: &[SessionId], writer: &mut LineWriter) {
+    /// Passes on everything of some streams: no more will come of them.
+    pub(super) fn flush_streams(&mut self, is_over: &dyn Fn(&StreamId) -> bool, writer: &mut LineWriter) {
         match self {
-            Self::Interleaved(streams) => streams.flush_sessions(sessions, |delivery| writer.write(delivery)),
-            Self::Buffered(lines) => lines.flush_sessions(sessions, |line| writer.write_lines(line)),
+            Self::Interleaved(streams) => streams.flush_streams(is_over, |delivery| writer.write(delivery)),
+            Self::Buffered(lines) => lines.flush_streams(is_over, |line| writer.write_lines(line)),
         }
     }
 

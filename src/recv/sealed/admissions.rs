@@ -45,6 +45,8 @@ enum WantedChains {
 pub(super) struct Admissions {
     wanted: WantedChains,
     chains: Chains,
+    /// Streams that others were printed as, each with the one that these are printed as from now on.
+    joined: Vec<(StreamId, StreamId)>,
     /// Streams that this run saw, or that others say continue them, and that are not complete.
     incomplete: IncompleteStreams,
     reorder: ReorderBuffer<Message>,
@@ -60,6 +62,7 @@ impl Admissions {
         Self {
             wanted: if once { WantedChains::FirstChain } else { WantedChains::All },
             chains: Chains::new(),
+            joined: Vec::new(),
             incomplete: IncompleteStreams::default(),
             reorder: ReorderBuffer::new(),
             released: VecDeque::new(),
@@ -138,9 +141,24 @@ impl Admissions {
         if is_others { Admission::Leave } else { Admission::Accept }
     }
 
-    /// A stream is in the chain of another one.
+    /// A stream is in the chain of another one. Messages of it, or of streams that continue it, may have been printed as
+    /// a chain of their own.
     pub(super) fn link(&mut self, stream: StreamId, before: StreamId) {
+        let from = self.head_of(stream);
         self.chains.link(stream, before);
+        let to = self.head_of(stream);
+        if to == from {
+            return;
+        }
+        if self.wanted == WantedChains::Chain(from) {
+            self.wanted = WantedChains::Chain(to);
+        }
+        self.joined.push((from, to));
+    }
+
+    /// The chains that turned out to be part of another one, each with that one, since this was called last.
+    pub(super) fn take_joined(&mut self) -> Vec<(StreamId, StreamId)> {
+        std::mem::take(&mut self.joined)
     }
 
     /// A message that stays with its stream was accepted. If this run is to follow the first chain, it is this one:
@@ -173,7 +191,7 @@ impl Admissions {
         let has_begun = (self.incomplete.contains(next) && came) || sessions.is_over(next);
         let is_expected = !sessions.is_over(next) && self.incomplete.expect(next);
         if is_expected && !has_begun {
-            self.chains.link(next, stream);
+            self.link(next, stream);
         }
     }
 

@@ -11,6 +11,7 @@ use crate::recv::SESSION_ENDED;
 use crate::recv::delivery::Completion;
 use crate::recv::incoming::{ConfirmMessage, Disposition, GivenUp, IncomingStreams};
 use crate::session::SessionId;
+use crate::stream::StreamId;
 use crate::{Error, Exit, Rejected, Result};
 
 impl IncomingStreams for SealedStreams<'_> {
@@ -56,6 +57,10 @@ impl IncomingStreams for SealedStreams<'_> {
         }
         let recordable = self.received.next_recordable();
         Ok(recordable.or_else(|| self.received.next_lost_end(given_up, now)).map(Disposition::Deliver))
+    }
+
+    fn take_joined(&mut self) -> Vec<(StreamId, StreamId)> {
+        self.received.admissions.take_joined()
     }
 
     fn holds_unkept(&self, keeps: &dyn Fn(Qos) -> bool) -> bool {

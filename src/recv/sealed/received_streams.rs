@@ -138,6 +138,10 @@ impl<'a> ReceivedStreams<'a> {
             self.reports.messages_lost(&name(), &gap);
             prior.push(JournalEntry::Lost(gap));
         }
+        // Last: what is printed as a chain of its own until now is not written before this message by itself.
+        for ToldStream { progress, .. } in &others.moved {
+            self.admissions.link(progress.stream, progress.sequence.origin.stream);
+        }
         prior
     }
 

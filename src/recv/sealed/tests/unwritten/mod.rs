@@ -287,11 +287,38 @@ fn a_stream_that_was_put_into_its_sequence_is_wanted_after_a_kill_though_another
     let mut teller = run.sender(2);
     teller.begin_with(Preamble { ended: vec![told(&unwritten, 2, unwritten.continues())], ..Preamble::default() });
     let mut newer = continuing(&run, 3, &origin, 3);
-    for message in [message(&mut teller), message(&mut newer)] {
-        let written = run.accept(&message, false);
-        run.write(written);
-    }
+    let written = run.accept(&message(&mut teller), false);
+    run.write(written);
+    // It is written after what waits, as that is printed before all that is printed as their sequence.
+    assert_eq!(run.streams.take_joined().last(), Some(&(unwritten.id(), origin.id())));
+    assert_eq!(run.accept(&message(&mut newer), false).stream, origin.id());
     run.write_all();
     run.restart();
     assert_eq!(run.accept(&repeated, true).data, b"data"[..]);
+}
+
+#[test]
+fn a_stream_that_is_told_to_continue_another_one_is_printed_as_its_sequence_after_what_waits_of_both() {
+    let report = silent();
+    let mut run = Run::new(&report);
+    let mut one = run.sender(0);
+    let written = run.accept(&message(&mut one), false);
+    run.write(written);
+    let mut two = headless(&run, 1, &one, 1);
+    let [second, more] = [(); 2].map(|()| message(&mut two));
+    assert_eq!(run.accept(&second, true).stream, two.id());
+    let mut three = continuing(&run, 2, &one, 3);
+    let ended = vec![told(&two, 2, two.continues())];
+    three.begin_with(Preamble { ended, continues: three.continues(), ..Preamble::default() });
+    let third = run.accept(&message(&mut three), true);
+    assert_eq!(third.stream, one.id());
+    let joined = run.streams.take_joined();
+    assert_eq!(joined.last(), Some(&(two.id(), one.id())));
+    for repeated in [&second, &more] {
+        assert!(matches!(run.take(repeated, true), Disposition::Repeat { stream, .. } if stream == one.id()));
+    }
+    run.write(third);
+    run.write_all();
+    run.restart();
+    assert_eq!(run.accept(&second, true).data, b"data"[..]);
 }

@@ -26,7 +26,7 @@ _sts__send() {
 
     case "${cmd}" in
         sts__send)
-            opts="-o -v -q -b -h -V --no-sandbox --each --binary --confirm --pad --progress --to --spool --spool-max --will --timeout --help --version"
+            opts="-o -v -q -b -h -V --no-sandbox --each --binary --confirm --pad --progress --stamp --to --spool --spool-max --will --timeout --help --version"
             [[ ${cur} == -* ]] || opts="$(_sts_links)"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

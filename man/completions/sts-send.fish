@@ -19,6 +19,7 @@ complete -c sts-send -l each -d 'Send each line as a separate message; with `nos
 complete -c sts-send -s b -l binary -d 'Do not wait for newlines'
 complete -c sts-send -l confirm -d 'Wait until the receiver has written everything, and resend what the broker lost'
 complete -c sts-send -l progress -d 'On a terminal, show on stderr how much was sent, how fast, and how long it will take'
+complete -c sts-send -l stamp -d 'Say in each message when its first byte was read, for `sts-recv --json`'
 complete -c sts-send -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c sts-send -s V -l version -d 'Print version'
 complete -c sts-send -f -a '(__sts_links)'

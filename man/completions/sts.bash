@@ -143,7 +143,7 @@ _sts() {
             return 0
             ;;
         sts__subcmd__send)
-            opts="-o -v -q -b -h -V --no-sandbox --each --binary --confirm --pad --progress --to --spool --spool-max --will --timeout --help --version"
+            opts="-o -v -q -b -h -V --no-sandbox --each --binary --confirm --pad --progress --stamp --to --spool --spool-max --will --timeout --help --version"
             [[ ${cur} == -* ]] || opts="$(_sts_links)"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

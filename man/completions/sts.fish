@@ -74,6 +74,7 @@ complete -c sts -n "__fish_sts_using_subcommand send" -l each -d 'Send each line
 complete -c sts -n "__fish_sts_using_subcommand send" -s b -l binary -d 'Do not wait for newlines'
 complete -c sts -n "__fish_sts_using_subcommand send" -l confirm -d 'Wait until the receiver has written everything, and resend what the broker lost'
 complete -c sts -n "__fish_sts_using_subcommand send" -l progress -d 'On a terminal, show on stderr how much was sent, how fast, and how long it will take'
+complete -c sts -n "__fish_sts_using_subcommand send" -l stamp -d 'Say in each message when its first byte was read, for `sts-recv --json`'
 complete -c sts -n "__fish_sts_using_subcommand send" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c sts -n "__fish_sts_using_subcommand send" -s V -l version -d 'Print version'
 complete -c sts -n "__fish_sts_using_subcommand recv" -s o -d 'Set a configuration key, overriding the file; may be repeated' -r

@@ -46,6 +46,10 @@ struct SendArgs {
     #[arg(long)]
     progress: bool,
 
+    /// Say in each message when its first byte was read, for `sts-recv --json`
+    #[arg(long)]
+    stamp: bool,
+
     /// Send to the peer NAME, on a link with several peers
     #[arg(long, value_name = "NAME")]
     to: Option<PeerName>,
@@ -92,8 +96,17 @@ fn run(args: &SendArgs, report: &Reporter) -> Result<()> {
         _ => Split::Lines,
     };
     let timeout = args.timeout.limit();
-    let spool = args.spool.clone().map(|dir| spool::SpoolOptions { dir, max: args.spool_max });
-    let (will, to) = (args.will.clone(), args.to.clone());
-    let options = send::SendOptions { split, timeout, confirm: args.confirm, spool, will, progress: args.progress, to };
+    let keeps_times = args.stamp;
+    let spool = args.spool.clone().map(|dir| spool::SpoolOptions { dir, max: args.spool_max, keeps_times });
+    let options = send::SendOptions {
+        split,
+        timeout,
+        confirm: args.confirm,
+        spool,
+        stamp: args.stamp,
+        will: args.will.clone(),
+        progress: args.progress,
+        to: args.to.clone(),
+    };
     send::run(&args.common.open_link(report)?.pad_to(args.pad.map(|pad| pad as usize))?, &options, report)
 }

@@ -4,7 +4,7 @@ mod client;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 pub use self::client::Tool;
 use crate::cache::{self, Cache, START_THERE};
@@ -18,6 +18,7 @@ use crate::peers::{LinkPeers, Reach, no_peer_trusted};
 use crate::report::Reporter;
 use crate::sandbox::{self, Needs};
 use crate::stdio::Signals;
+use crate::stream::{SentTime, max_record_len};
 use crate::suite::Suite;
 use crate::text::quote;
 use crate::{Error, Exit, Result};
@@ -26,6 +27,16 @@ use crate::{Error, Exit, Result};
 #[must_use]
 pub fn unix_time() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// When this program was built, in seconds since 1970: no clock that is right is before that.
+const BUILD_TIME: &str = env!("STS_BUILD_TIME");
+
+/// Whether this can be the time now: a clock that was never set says less.
+#[must_use]
+pub(crate) fn is_plausible(now: SystemTime) -> bool {
+    let built = Duration::from_secs(BUILD_TIME.parse().unwrap_or(0));
+    now.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|since| since >= built)
 }
 
 /// A configuration that was found, read and understood, and the directories that go with it.
@@ -165,6 +176,9 @@ impl Link {
                 "the old program always pads to 16 bytes (sts_version = 1)".to_owned()
             }
             Some(pad) if pad > longest => format!("it can be at most {longest} bytes (max_message = {max_message})"),
+            Some(_) if max_record_len(max_message, pad) <= SentTime::ITEM_LEN => {
+                format!("it leaves too little room in a message (max_message = {max_message})")
+            }
             _ => {
                 self.pad = pad;
                 return Ok(self);

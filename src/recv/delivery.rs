@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::cache::JournalEntry;
 use crate::mqtt::Receipt;
-use crate::stream::{Progress, StreamId};
+use crate::stream::{Progress, SentTime, StreamId};
 
 /// A message to write.
 #[derive(Debug)]
@@ -44,6 +44,8 @@ pub(super) enum Metadata {
         seq: u32,
         is_will: bool,
         received: SystemTime,
+        /// When its sender read it, if it says so.
+        sent: Option<SentTime>,
     },
     /// `nosec`: anybody who can publish there.
     Plain { topic: String, received: SystemTime },

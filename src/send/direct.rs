@@ -9,6 +9,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 
 use super::outgoing::OutgoingStream;
+use super::read_times::ReadTimes;
 use super::record_check::RecordCheck;
 use super::source::{MessageSource, NextMessage, Turn};
 use crate::spool::Pending;
@@ -18,8 +19,9 @@ use crate::suite::Suite;
 use crate::{Error, Exit, Result};
 
 /// Standard input on its way into messages.
-pub(super) struct Direct {
+pub(super) struct Direct<'a> {
     input: Input,
+    times: ReadTimes<'a>,
     split: Split,
     check: RecordCheck,
     /// How many messages were made of it.
@@ -57,10 +59,10 @@ impl ReadProgress {
     }
 }
 
-impl Direct {
-    pub(super) fn new(input: Input, split: Split, check: RecordCheck) -> Self {
+impl<'a> Direct<'a> {
+    pub(super) fn new(input: Input, split: Split, check: RecordCheck, times: ReadTimes<'a>) -> Self {
         let progress = ReadProgress::NotBegun { has_input: false };
-        Self { input, split, check, messages: 0, progress, has_read: false }
+        Self { input, times, split, check, messages: 0, progress, has_read: false }
     }
 
     /// Whether [`MessageSource::next`] has a message without reading further. The end of the input is one, too.
@@ -81,7 +83,7 @@ impl Direct {
     }
 }
 
-impl MessageSource for Direct {
+impl MessageSource for Direct<'_> {
     fn fill(&mut self, may_read: bool, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<()> {
         if !may_read {
             // What can be read waits from now on, for as long as there is no room.
@@ -99,7 +101,9 @@ impl MessageSource for Direct {
             return Ok(());
         }
         let (bytes, limit) = buffer.space();
+        let before = bytes.len();
         self.input.read(bytes, limit)?;
+        self.times.read(bytes.len() - before);
         self.has_read |= !buffer.data().is_empty();
         Ok(())
     }
@@ -124,11 +128,13 @@ impl MessageSource for Direct {
         self.check.check(&buffer.data()[..len], ends, self.messages + 1)?;
         self.messages += 1;
         let message = buffer.take(len);
+        let sent = self.times.of(0).filter(|_| len > 0);
+        self.times.take(len);
         if ends {
             self.progress = ReadProgress::Ended;
         }
         let content = if ends { Content::End } else { Content::Data };
-        let payload = stream.seal(&content, message, turn.now, turn.rng)?;
+        let payload = stream.seal(&content, sent, message, turn.now, turn.rng)?;
         Ok(NextMessage::sealed(payload, len, false, stream))
     }
 

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 
+use super::read_times::ReadTimes;
 use super::record_cutter::RecordCutter;
 use crate::report::Reporter;
 use crate::report_throttle::ReportThrottle;
-use crate::spool::{Appended, RecordStore};
+use crate::spool::{Appended, Record, RecordStore};
 use crate::stdio::Input;
 use crate::text::{count, show};
 use crate::{Error, Exit, Result};
@@ -25,6 +26,7 @@ const DISK_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 pub(super) struct Intake<'a> {
     input: Input,
     cutter: RecordCutter,
+    times: ReadTimes<'a>,
     /// What was read and not written: the beginning of a line, or anything at all while the disk is full.
     unwritten: BytesMut,
     /// Why the last attempt to write failed, if it did.
@@ -36,9 +38,9 @@ pub(super) struct Intake<'a> {
 }
 
 impl<'a> Intake<'a> {
-    pub(super) fn new(input: Input, cutter: RecordCutter, report: &'a Reporter) -> Self {
+    pub(super) fn new(input: Input, cutter: RecordCutter, times: ReadTimes<'a>, report: &'a Reporter) -> Self {
         let (unwritten, disk_full) = (BytesMut::new(), ReportThrottle::once());
-        Self { input, cutter, unwritten, blocked: None, is_refused: false, disk_full, report }
+        Self { input, cutter, times, unwritten, blocked: None, is_refused: false, disk_full, report }
     }
 
     /// Standard input.
@@ -72,7 +74,9 @@ impl<'a> Intake<'a> {
         while written < MAX_WRITTEN_PER_TURN {
             if !self.is_blocked() && !self.input.at_end() && self.input.is_ready()? {
                 let limit = self.max_unwritten(store);
+                let before = self.unwritten.len();
                 self.input.read(&mut self.unwritten, limit)?;
+                self.times.read(self.unwritten.len() - before);
             }
             let before = self.unwritten.len();
             if !self.write(store, now)? || self.unwritten.len() == before {
@@ -100,12 +104,20 @@ impl<'a> Intake<'a> {
             return next.map(|()| true);
         }
         let lens: Vec<usize> = records.iter().map(|record| record.len()).collect();
-        let appended = store.append(&records)?;
+        let mut offset = 0;
+        let with_times = records.iter().map(|bytes| {
+            let sent = self.times.of(offset);
+            offset += bytes.len();
+            Record { bytes, sent }
+        });
+        let appended = store.append(&with_times.collect::<Vec<_>>())?;
         let is_written = matches!(appended, Appended::Records(_));
         self.blocked = Some(appended).filter(|_| !is_written);
         match appended {
             Appended::Records(count) => {
-                self.unwritten.advance(lens[..count].iter().sum());
+                let written = lens[..count].iter().sum();
+                self.unwritten.advance(written);
+                self.times.take(written);
                 self.cutter.advance(count);
                 self.end_full_disk();
             }

@@ -22,7 +22,7 @@ use crate::link::Link;
 use crate::space_wait::SpaceWait;
 use crate::spool::{Pending, Spool};
 use crate::stdio::Split;
-use crate::stream::Content;
+use crate::stream::{Content, SentTime};
 use crate::{Error, Exit, Result};
 
 /// Lines as messages of a session with the old program.
@@ -74,12 +74,15 @@ impl LegacyStream {
     pub(super) fn open(link: &Link, legacy: Legacy, options: &SendOptions) -> Result<Self> {
         // The run acts on the others as on any link. A new option has to be looked at here: used, refused, or of no meaning for
         // what is sent.
-        let SendOptions { split, confirm, spool, will, to, timeout: _, progress: _ } = options;
+        let SendOptions { split, confirm, spool, stamp, will, to, timeout: _, progress: _ } = options;
         if *confirm {
             return Err(refused("--confirm", "it confirms nothing"));
         }
         if to.is_some() {
             return Err(refused("--to", "the device at its other end has no name"));
+        }
+        if *stamp {
+            return Err(refused("--stamp", "its messages are texts and nothing else"));
         }
         if will.is_some() {
             return Err(refused("--will", LATE_WILL));
@@ -198,6 +201,7 @@ impl OutgoingStream for LegacyStream {
     fn seal(
         &mut self,
         _content: &Content,
+        _sent: Option<SentTime>,
         line: BytesMut,
         now: Instant,
         _rng: &mut ThreadRng,

@@ -14,7 +14,8 @@
 //!                                                       +-> legacy -+
 //! ```
 //!
-//! Before a record goes into a message or into the spool, `record_check` says whether it can be sent at all.
+//! Before a record goes into a message or into the spool, `record_check` says whether it can be sent at all. When it was read,
+//! with `--stamp`, is in `read_times`.
 //!
 //! A run with a spool may have to wait before it can send, for another run that sends from the spool (`busy_spool`) or for a
 //! session (`first_session`). It keeps its input meanwhile: `waiting` is the loop of both.
@@ -44,6 +45,7 @@ mod legacy;
 mod missing;
 mod outgoing;
 mod plain;
+mod read_times;
 mod record_check;
 mod record_cutter;
 mod replies;
@@ -69,6 +71,7 @@ use self::last_will::LastWill;
 use self::legacy::LegacyStream;
 use self::outgoing::OutgoingStream;
 use self::plain::PlainStream;
+use self::read_times::ReadTimes;
 use self::record_check::{RecordCheck, max_line_record_len};
 use self::record_cutter::RecordCutter;
 use self::reply_topics::ReplyTopics;
@@ -86,7 +89,7 @@ use crate::pace::Pace;
 use crate::report::Reporter;
 use crate::spool::{Owner, SpoolOptions, SpoolReceiver};
 use crate::stdio::{Input, Signals, Split};
-use crate::stream::max_record_len;
+use crate::stream::{SentTime, max_record_len};
 use crate::{Error, Exit, Result};
 
 /// What the command line says.
@@ -100,12 +103,21 @@ pub struct SendOptions {
     pub confirm: bool,
     /// Keep input on disk until it is acknowledged.
     pub spool: Option<SpoolOptions>,
+    /// Say when what a message carries was read.
+    pub stamp: bool,
     /// What the broker is to say for this device if the run dies.
     pub will: Option<String>,
     /// Show on a terminal how far the run has come.
     pub progress: bool,
     /// To which peer, on a link with several.
     pub to: Option<PeerName>,
+}
+
+impl SendOptions {
+    /// How many bytes of data less a message carries for its time.
+    fn time_room(&self) -> usize {
+        if self.stamp { SentTime::ITEM_LEN } else { 0 }
+    }
 }
 
 /// Sends standard input to its end.
@@ -130,7 +142,8 @@ pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> 
         None => {
             let stream = found?;
             link.enter_sandbox(link.needs(), report);
-            (Box::new(Direct::new(input, split(link, options), RecordCheck::of(link))), stream)
+            let times = ReadTimes::new(options.stamp, report);
+            (Box::new(Direct::new(input, split(link, options), RecordCheck::of(link), times)), stream)
         }
         Some(spool) => {
             let (spooled, stream) = open_spool(spool, found, input, link, options, &mut events, report)?;
@@ -174,12 +187,12 @@ fn open_spool<'a>(
     events.broker.outlast_failures();
     let peer = first_session::peer_of(&found, link, options)?;
     enter_sandbox(link, spool, report)?;
-    let max_record = max_record(spool, link)?;
+    let max_record = max_record(spool, link)? - options.time_room();
     let cutter = RecordCutter::new(split(link, options), max_record, RecordCheck::of(link));
-    let mut intake = Intake::new(input, cutter, report);
+    let mut intake = Intake::new(input, cutter, ReadTimes::new(options.stamp, report), report);
     let owner = Owner { link: &link.config.link, receiver: spool_receiver(link, peer.as_ref()) };
     let (opened, cut_off) = busy_spool::open(&mut intake, spool, owner, options.timeout, events)?;
-    let mut spooled = Spooled::new(intake, opened, cut_off, report);
+    let mut spooled = Spooled::new(intake, opened, cut_off, options.time_room(), report);
     match first_stream(found, link, options, peer.as_ref(), &mut spooled, events, report) {
         Ok(stream) => Ok((spooled, stream)),
         Err(failure) => Err(spooled.fail(failure)),
@@ -263,6 +276,7 @@ fn open_stream(link: &Link, options: &SendOptions, now: Instant) -> Result<Box<d
         Some(peers) => Box::new(SealedStream::open(link, peers, options, now)?),
         None if options.confirm => return unencrypted("--confirm", "nothing can be confirmed"),
         None if options.to.is_some() => return unencrypted("--to", "its peers have no names"),
+        None if options.stamp => return unencrypted("--stamp", "a message is its data and nothing else"),
         None => Box::new(PlainStream::new(&link.config, options.split)),
     })
 }

@@ -13,7 +13,7 @@ use rand::rngs::ThreadRng;
 use crate::crypto::schedule::Digest;
 use crate::space_wait::SpaceWait;
 use crate::spool::{Pending, Spool};
-use crate::stream::{Content, StreamId};
+use crate::stream::{Content, SentTime, StreamId};
 use crate::{Rejected, Result};
 
 /// What leaves a run, and what an acknowledgement of it means.
@@ -140,12 +140,13 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream + WillStream {
         false
     }
 
-    /// The payload of the next message of the stream, which says this, with the data in `message`. A stream without
-    /// encryption carries data only: `None` where there is none. `None`, too, where it is not sealed yet, but kept for
-    /// [`OutgoingStream::next_due`].
+    /// The payload of the next message of the stream, which says this, with the data in `message` and when that was read. A
+    /// stream without encryption carries data only: `None` where there is none. `None`, too, where it is not sealed yet, but
+    /// kept for [`OutgoingStream::next_due`].
     fn seal(
         &mut self,
         content: &Content,
+        sent: Option<SentTime>,
         message: BytesMut,
         now: Instant,
         rng: &mut ThreadRng,

@@ -12,7 +12,7 @@ use crate::Result;
 use crate::config::{Config, Mqtt};
 use crate::spool::Pending;
 use crate::stdio::Split;
-use crate::stream::Content;
+use crate::stream::{Content, SentTime};
 
 /// Payloads without sessions, numbers or an end.
 pub(super) struct PlainStream {
@@ -85,6 +85,7 @@ impl OutgoingStream for PlainStream {
     fn seal(
         &mut self,
         _content: &Content,
+        _sent: Option<SentTime>,
         mut message: BytesMut,
         _now: Instant,
         _rng: &mut ThreadRng,

@@ -15,7 +15,7 @@ use crate::event_loop::{CLOSE_TIMEOUT, next_deadline};
 use crate::link::unix_time;
 use crate::mqtt::Token;
 use crate::report::Reporter;
-use crate::spool::{Found, Pending, RecordStore, Recut, Spool};
+use crate::spool::{Found, Pending, RecordLimit, RecordStore, Recut, Spool};
 use crate::stdio::Input;
 use crate::stream::Content;
 use crate::text::{count, show};
@@ -33,6 +33,8 @@ pub(super) struct Spooled<'a> {
     /// Whether the newest record that was read is published as a whole: it may be several messages.
     is_record_whole: bool,
     stop: StopPoint,
+    /// How many bytes of data less a message carries for the time of its record; 0 if times are not sent.
+    time_room: usize,
     /// When to look for what others appended; `None` where they wake this run.
     look_at: Option<Instant>,
     report: &'a Reporter,
@@ -51,7 +53,7 @@ enum StopPoint {
 
 impl<'a> Spooled<'a> {
     /// Sends from a spool, of which `cut_off` bytes were an unfinished write.
-    pub(super) fn new(intake: Intake<'a>, spool: Spool, cut_off: u64, report: &'a Reporter) -> Self {
+    pub(super) fn new(intake: Intake<'a>, spool: Spool, cut_off: u64, time_room: usize, report: &'a Reporter) -> Self {
         if cut_off > 0 {
             report.info(format_args!("discarded {cut_off} bytes of an unfinished write to the spool"));
         }
@@ -59,7 +61,7 @@ impl<'a> Spooled<'a> {
             report.info(format_args!("in the spool from an earlier run: {}", Amount(spool.pending())));
         }
         let (published, is_record_whole) = (VecDeque::new(), true);
-        Self { intake, spool, published, is_record_whole, stop: StopPoint::None, look_at: None, report }
+        Self { intake, spool, published, is_record_whole, stop: StopPoint::None, time_room, look_at: None, report }
     }
 
     /// What becomes readable when another run appends to the spool, or wants to: as [`Spool::bell`]. Where there is
@@ -186,8 +188,10 @@ impl MessageSource for Spooled<'_> {
         }
         let mut message = stream.buffer();
         let head_len = message.len();
-        match self.spool.read(&mut message, self.intake.max_record())? {
-            Found::Record => {}
+        // A record without a time, as a run without `--stamp` leaves it, may be longer.
+        let limit = RecordLimit::new(self.intake.max_record() + self.time_room, self.time_room);
+        let sent = match self.spool.read(&mut message, limit)? {
+            Found::Record(sent) => sent.filter(|_| self.time_room > 0),
             Found::Nothing => {
                 let close = stream.after_last_record(&self.spool, turn.now, turn.rng)?;
                 let without = if ended { NextMessage::Ended } else { NextMessage::NoInput };
@@ -195,9 +199,9 @@ impl MessageSource for Spooled<'_> {
             }
             Found::TooLong if self.recut(stream, turn.now)? => return self.next(stream, turn),
             Found::TooLong => return Ok(NextMessage::Blocked),
-        }
+        };
         let data_len = message.len() - head_len;
-        let payload = stream.seal(&Content::Data, message, turn.now, turn.rng)?;
+        let payload = stream.seal(&Content::Data, sent, message, turn.now, turn.rng)?;
         // Of no record is there no payload, or those after it would wait for ever: on a link without encryption, which
         // has no payload for an empty record, all records are data (`spool::Owner`). With `--confirm` a record can go
         // when the receiver has written it, whatever the broker acknowledges.

@@ -5,9 +5,12 @@ use std::path::Path;
 
 use bytes::BytesMut;
 
-use super::{Appended, Found, Opening, Owner, RecordStore, Spool, SpoolOptions, SpoolReceiver, chunk};
+use super::{
+    Appended, Found, Opening, Owner, Record, RecordLimit, RecordStore, Spool, SpoolOptions, SpoolReceiver, chunk,
+};
 use crate::crypto::schedule::digest;
 use crate::fuzz::input::{FuzzInput, check_text, forge};
+use crate::stream::SentTime;
 use crate::units::Size;
 
 /// Where the state and its slots are, and the first segment.
@@ -27,12 +30,12 @@ pub(crate) fn spool(data: &[u8]) {
         let Some(mut spool) = open(&dir) else { unreachable!("a new spool opens") };
         for _ in 0..input.below(5) {
             let record = input.take(1 + usize::from(input.peek().first().copied().unwrap_or(0)));
-            if !record.is_empty() && matches!(spool.append(&[record]), Ok(Appended::Records(1))) {
+            if !record.is_empty() && matches!(spool.append(&[of(record)]), Ok(Appended::Records(1))) {
                 records.push(record.to_vec());
             }
         }
         for _ in 0..input.below(3) {
-            let _ = spool.read(&mut BytesMut::new(), MAX_LEN);
+            let _ = spool.read(&mut BytesMut::new(), RecordLimit::new(MAX_LEN, 0));
         }
         spool.sync().expect("the disk works");
     }
@@ -40,22 +43,28 @@ pub(crate) fn spool(data: &[u8]) {
     let Some(mut spool) = open(&dir) else { return };
     let mut read = Vec::new();
     let mut buffer = BytesMut::new();
-    while let Ok(Found::Record) = spool.read(&mut buffer, MAX_LEN) {
+    while let Ok(Found::Record(_)) = spool.read(&mut buffer, RecordLimit::new(MAX_LEN, 0)) {
         read.push(buffer.split().to_vec());
     }
     if !is_forged {
         // Without the key of the sums nobody changes a record: those that are there are the oldest ones.
         assert!(records.starts_with(&read), "{read:?} came out of {records:?}");
     }
-    let _ = spool.append(&[b"one more"]);
+    let _ = spool.append(&[b"one more".into()]);
     let _ = spool.rewind();
-    while let Ok(Found::Record) = spool.read(&mut buffer, MAX_LEN) {}
+    while let Ok(Found::Record(_)) = spool.read(&mut buffer, RecordLimit::new(MAX_LEN, 0)) {}
+}
+
+/// These bytes as a record: some have a time.
+fn of(bytes: &[u8]) -> Record<'_> {
+    let sent = (bytes.len() % 2 == 1).then(|| SentTime::from_bytes([bytes[0]; SentTime::LEN]));
+    Record { bytes, sent }
 }
 
 /// Opens the spool as the run that sends; `None` where it says that it cannot.
 fn open(dir: &Path) -> Option<Spool> {
     let link = "link".parse().expect("it is a name");
-    let options = SpoolOptions { dir: dir.to_path_buf(), max: Size::new(1 << 20) };
+    let options = SpoolOptions { dir: dir.to_path_buf(), max: Size::new(1 << 20), keeps_times: true };
     match Opening::new(&options, Owner { link: &link, receiver: SpoolReceiver::Anyone }).attempt() {
         Ok(opened) => opened.map(|(spool, _)| spool),
         Err(error) => {
@@ -93,7 +102,7 @@ fn damage(dir: &Path, input: &mut FuzzInput<'_>) -> bool {
                 let (record, ends) = (u64::from(input.small_number()), input.flag());
                 let data = input.chunk();
                 change(SEGMENT, &mut |mut bytes| {
-                    chunk::put(&mut bytes, record, data, ends);
+                    chunk::put(&mut bytes, record, of(data), ends);
                     bytes
                 });
                 is_forged = true;
@@ -102,7 +111,7 @@ fn damage(dir: &Path, input: &mut FuzzInput<'_>) -> bool {
                 let first = if input.flag() { u64::MAX - u64::from(input.byte()) } else { input.byte().into() };
                 let (ends, data) = (input.flag(), input.chunk());
                 change(&format!("{first:016x}"), &mut |mut bytes| {
-                    chunk::put(&mut bytes, first, data, ends);
+                    chunk::put(&mut bytes, first, of(data), ends);
                     bytes
                 });
                 is_forged = true;

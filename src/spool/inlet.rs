@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use super::bell;
-use super::owner::{Owner, is_owned};
+use super::chunk::Record;
+use super::owner::{Owner, format_of};
 use super::store::{Appended, RecordStore, SpoolOptions};
 use super::tail::Tail;
 use crate::Result;
@@ -12,6 +13,8 @@ use crate::Result;
 #[derive(Debug)]
 pub(crate) struct Inlet {
     tail: Tail,
+    /// The run that sends decides, which alone can change the format.
+    keeps_times: bool,
 }
 
 impl Inlet {
@@ -21,10 +24,8 @@ impl Inlet {
     /// [`crate::Exit::Config`] where the spool belongs to another link or peer.
     pub(crate) fn open(options: &SpoolOptions, owner: Owner<'_>) -> Result<Option<Self>> {
         let dir = options.create_dir()?;
-        if !is_owned(&dir, owner)? {
-            return Ok(None);
-        }
-        Ok(Some(Self { tail: Tail::unknown(dir, options.max.bytes()) }))
+        let Some(format) = format_of(&dir, owner)? else { return Ok(None) };
+        Ok(Some(Self { tail: Tail::unknown(dir, options.max.bytes()), keeps_times: format.keeps_times() }))
     }
 }
 
@@ -43,7 +44,14 @@ impl RecordStore for Inlet {
     }
 
     /// What is appended survives a power cut. Then the run that sends is told.
-    fn append(&mut self, records: &[&[u8]]) -> Result<Appended> {
+    fn append(&mut self, records: &[Record<'_>]) -> Result<Appended> {
+        let without_times: Vec<Record<'_>>;
+        let records = if self.keeps_times {
+            records
+        } else {
+            without_times = records.iter().map(|record| record.bytes.into()).collect();
+            &without_times
+        };
         let Some(turn) = self.tail.try_begin()? else {
             bell::ring(&self.tail.dir)?;
             return Ok(Appended::Busy);

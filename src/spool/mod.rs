@@ -14,7 +14,8 @@
 //! | sixteen digits | a segment: records from that number on, in chunks with a sum each, appended and never changed |
 //! | sixteen digits and `.cut` | a segment that is being made of records that became too long ([`cut_file`]) |
 //!
-//! A record is kept as plaintext, and its number decides its position in the sequence
+//! A record is kept as plaintext, with the time at which it was read if that is asked for (`--stamp`), and its number
+//! decides its position in the sequence
 //! ([`SpooledSequence::position_of`]). It is on the disk, synchronized, before it is sealed for the first time. A write
 //! that was cut short was never sealed, and what it leaves behind is cut off. The keys of a stream are only in the
 //! memory of the run that began it: the next run sends what is not acknowledged in a stream of its own, which continues
@@ -96,13 +97,14 @@ use std::path::Path;
 
 use bytes::BytesMut;
 
+pub(crate) use self::chunk::Record;
 pub(crate) use self::inlet::Inlet;
 pub(crate) use self::opening::Opening;
 pub(crate) use self::owner::{Owner, SpoolReceiver};
 pub(crate) use self::recut::Recut;
 pub(crate) use self::state::SpooledSequence;
 pub use self::store::SpoolOptions;
-pub(crate) use self::store::{Appended, RECORD_OVERHEAD_LEN, RecordStore};
+pub(crate) use self::store::{Appended, RECORD_OVERHEAD_LEN, RecordLimit, RecordStore};
 
 use self::backlog::Backlog;
 use self::segments::RecordReader;
@@ -110,6 +112,7 @@ use self::state::{SpoolState, StateFile};
 use self::tail::{AppendTurn, Tail};
 use crate::Result;
 use crate::files::{Dir, Guard, Lock};
+use crate::stream::SentTime;
 
 /// A segment with no record left in it is removed from this length on, in bytes, and a shorter one only at the end of a
 /// run: making another one costs the disk more than it frees.
@@ -155,8 +158,8 @@ impl Pending {
 pub(crate) enum Found {
     /// No record, or none in this sequence.
     Nothing,
-    /// A record.
-    Record,
+    /// A record, and when it was read, if that is kept.
+    Record(Option<SentTime>),
     /// One that is longer than wanted. It is still the next one.
     TooLong,
 }
@@ -285,29 +288,28 @@ impl Spool {
         self.next < self.whole().min(until)
     }
 
-    /// Appends the next record's bytes to `buffer`, if there is one in this sequence, and of at most `max` bytes. From
-    /// now on it may be sealed.
+    /// Appends the next record's bytes to `buffer`, if there is one in this sequence, and within this limit. From now on it
+    /// may be sealed.
     ///
     /// # Errors
     /// [`crate::Exit::DataLost`] where it is damaged; [`crate::Exit::Failed`] where the disk fails.
-    pub(crate) fn read(&mut self, buffer: &mut BytesMut, max: usize) -> Result<Found> {
+    pub(crate) fn read(&mut self, buffer: &mut BytesMut, max: RecordLimit) -> Result<Found> {
         if !self.has_record() {
             return Ok(Found::Nothing);
         }
         self.tail.segments.sync()?;
         let start = buffer.len();
-        let Some(on_disk) = self.tail.segments.read(&self.tail.dir, &mut self.reader, self.next, buffer, max)? else {
-            return Ok(Found::TooLong);
-        };
+        let read = self.tail.segments.read(&self.tail.dir, &mut self.reader, self.next, buffer, max)?;
+        let Some((on_disk, sent)) = read else { return Ok(Found::TooLong) };
         self.next += 1;
-        self.read.push_back((on_disk, (buffer.len() - start) as u64));
+        self.read.push_back((on_disk, (buffer.len() - start + sent.map_or(0, |_| SentTime::LEN)) as u64));
         self.state.sealed = self.state.sealed.max(self.next);
         if !self.state_file.says_sealed(self.next) {
             // Not once for each record. They are whole and synchronized, as a record must be that may have been sealed.
             self.state_file.announce(self.whole().min(self.next + MAX_ANNOUNCED));
             self.state_file.write(&self.state)?;
         }
-        Ok(Found::Record)
+        Ok(Found::Record(sent))
     }
 
     /// Records below were acknowledged; what was not read of them is passed over.
@@ -319,7 +321,7 @@ impl Spool {
             return Ok(());
         }
         self.backlog.restart();
-        while self.next < below && self.read(&mut BytesMut::new(), usize::MAX)? == Found::Record {}
+        while self.next < below && matches!(self.read(&mut BytesMut::new(), RecordLimit::NONE)?, Found::Record(_)) {}
         let count = usize::try_from(below - self.state.acknowledged).unwrap_or(usize::MAX).min(self.read.len());
         for (on_disk, data) in self.read.drain(..count) {
             self.tail.waiting_on_disk -= on_disk;
@@ -375,7 +377,7 @@ impl RecordStore for Spool {
     }
 
     /// On a full disk, what is acknowledged makes room. [`Spool::sync`] has it survive a power cut.
-    fn append(&mut self, records: &[&[u8]]) -> Result<Appended> {
+    fn append(&mut self, records: &[Record<'_>]) -> Result<Appended> {
         let Some(turn) = self.tail.begin(&self.state)? else { return Ok(Appended::Busy) };
         let mut appended = self.tail.append(&turn, records)?;
         if !appended && self.is_empty() && !self.tail.segments.is_empty() {

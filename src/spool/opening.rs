@@ -41,7 +41,7 @@ impl<'a> Opening<'a> {
                 None => return Ok(None),
             },
         };
-        check_owner(&dir, &sending, self.owner)?;
+        check_owner(&dir, &sending, self.owner, self.options.keeps_times)?;
         let Some(appending) = Tail::lock(&dir)? else {
             self.sending = Some(sending);
             return Ok(None);

@@ -7,10 +7,10 @@
 use bytes::BytesMut;
 
 use super::Spool;
-use super::chunk;
+use super::chunk::{self, Record};
 use super::cut_file::{cut_name, recover};
 use super::segments::Segments;
-use super::store::RecordStore;
+use super::store::{RecordLimit, RecordStore};
 use crate::Result;
 use crate::files::{self, Lock};
 
@@ -75,12 +75,13 @@ impl Spool {
                 new_mark = number;
             }
             bytes.clear();
-            self.tail.segments.read(&self.tail.dir, &mut reader, old, &mut bytes, usize::MAX)?;
+            let read = self.tail.segments.read(&self.tail.dir, &mut reader, old, &mut bytes, RecordLimit::NONE)?;
+            let sent = read.and_then(|(_, sent)| sent);
             let mut rest = &bytes[..];
             loop {
                 let piece;
                 (piece, rest) = rest.split_at(len(rest).max(1).min(rest.len()));
-                chunk::put(&mut out, number, piece, true);
+                chunk::put(&mut out, number, Record { bytes: piece, sent }, true);
                 number += 1;
                 if rest.is_empty() {
                     break;

@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 
 use bytes::{Buf, BytesMut};
 
-use super::chunk::{self, CHUNK_HEADER_LEN, ChunkHeader};
+use super::chunk::{self, CHUNK_HEADER_LEN, ChunkHeader, Record};
 use super::damaged::damaged;
+use super::store::RecordLimit;
 use crate::Result;
 use crate::files::{self, Appender, Dir, Lock, RandomAccessFile, Stamp};
+use crate::stream::SentTime;
 use crate::text::{quote, show};
 
 /// A segment of this length in bytes is not appended to any more.
@@ -113,7 +115,8 @@ impl Segments {
     fn read_last(&mut self, dir: &Dir, last: Segment, from: u64, len: u64) -> Result<(u64, u64)> {
         let (mut reader, mut bytes) = (RecordReader::at(dir, last, from)?, BytesMut::new());
         let (mut whole, mut data) = (from, 0);
-        while let Some(header) = reader.chunk(&mut bytes, len)?.filter(|header| header.record == self.record) {
+        while let Some((header, _)) = reader.chunk(&mut bytes, len)?.filter(|(header, _)| header.record == self.record)
+        {
             self.wrote(header.len, header.ends);
             (whole, data) = (reader.offset, data + header.len as u64);
             bytes.clear();
@@ -185,13 +188,14 @@ impl Segments {
     /// Appends whole records in one write, and returns how many bytes that is on the disk, and how many the records
     /// have; `None` where the disk is full. A record that an earlier version left unfinished ends here. Only at the end
     /// of a record can another segment begin.
-    pub(super) fn append(&mut self, dir: &Dir, lock: &Lock, records: &[&[u8]]) -> Result<Option<(u64, u64)>> {
+    pub(super) fn append(&mut self, dir: &Dir, lock: &Lock, records: &[Record<'_>]) -> Result<Option<(u64, u64)>> {
         let mut bytes = Vec::new();
         let (mut record, mut data) = (self.record, 0);
-        for data_of_one in (self.unfinished > 0).then_some(&[][..]).iter().chain(records) {
-            chunk::put(&mut bytes, record, data_of_one, true);
+        let end = (self.unfinished > 0).then_some(Record::from(b""));
+        for one in end.iter().chain(records) {
+            chunk::put(&mut bytes, record, *one, true);
             record += 1;
-            data += data_of_one.len() as u64;
+            data += (one.len_on_disk() - CHUNK_HEADER_LEN) as u64;
         }
         if self.last.as_ref().is_none_or(|last| last.size() >= SEGMENT_LEN && self.unfinished == 0) {
             self.sync()?;
@@ -232,7 +236,7 @@ impl Segments {
         let mut next = self.list[at].first;
         let mut bytes = BytesMut::new();
         while next < record {
-            let Some(header) = reader.chunk(&mut bytes, self.list[at].len)? else { break };
+            let Some((header, _)) = reader.chunk(&mut bytes, self.list[at].len)? else { break };
             next += u64::from(header.ends);
             bytes.clear();
         }
@@ -242,29 +246,32 @@ impl Segments {
     }
 
     /// Appends the bytes of a whole record, the next one at `reader`, to `buffer`; returns how many bytes it takes on
-    /// the disk. `None` where the record is longer than `max`: then it is still the next one, and `buffer` is as it
-    /// was.
+    /// the disk, and when it was read. `None` where the record is longer than `max`: then it is still the next one, and
+    /// `buffer` is as it was.
     pub(super) fn read(
         &self,
         dir: &Dir,
         reader: &mut RecordReader,
         record: u64,
         buffer: &mut BytesMut,
-        max: usize,
-    ) -> Result<Option<u64>> {
+        max: RecordLimit,
+    ) -> Result<Option<(u64, Option<SentTime>)>> {
         let end = self.to_next(dir, reader, record)?;
         let (start, empty) = (reader.offset, buffer.len());
+        let mut first = None;
         loop {
-            match reader.chunk(buffer, end)? {
-                Some(header) if header.record == record && header.ends && buffer.len() - empty > max => {
-                    reader.rewind(start);
-                    buffer.truncate(empty);
-                    return Ok(None);
-                }
-                Some(header) if header.record == record && header.ends => return Ok(Some(reader.offset - start)),
-                Some(header) if header.record == record => {}
-                _ => return Err(reader.damaged(dir)),
+            let chunk = reader.chunk(buffer, end)?.filter(|(header, _)| header.record == record);
+            let (header, sent) = chunk.ok_or_else(|| reader.damaged(dir))?;
+            first = first.or(sent);
+            if !header.ends {
+                continue;
             }
+            if buffer.len() - empty > max.of(first) {
+                reader.rewind(start);
+                buffer.truncate(empty);
+                return Ok(None);
+            }
+            return Ok(Some((reader.offset - start, first)));
         }
     }
 
@@ -321,8 +328,9 @@ impl RecordReader {
         self.ahead.clear();
     }
 
-    /// Appends the next chunk's bytes to `buffer`; `None`, and nothing, if there is no whole one before `end`.
-    fn chunk(&mut self, buffer: &mut BytesMut, end: u64) -> Result<Option<ChunkHeader>> {
+    /// Appends the next chunk's bytes to `buffer`; `None`, and nothing, if there is no whole one before `end`. Returns when
+    /// they were read, too.
+    fn chunk(&mut self, buffer: &mut BytesMut, end: u64) -> Result<Option<(ChunkHeader, Option<SentTime>)>> {
         if !self.read_ahead(CHUNK_HEADER_LEN as u64, end)? {
             return Ok(None);
         }
@@ -331,14 +339,12 @@ impl RecordReader {
         if !self.read_ahead(len, end)? {
             return Ok(None);
         }
-        let bytes = &self.ahead[CHUNK_HEADER_LEN..CHUNK_HEADER_LEN + header.len];
-        if !header.fits(bytes) {
-            return Ok(None);
-        }
+        let rest = &self.ahead[CHUNK_HEADER_LEN..CHUNK_HEADER_LEN + header.len];
+        let Some(Record { bytes, sent }) = header.read(rest) else { return Ok(None) };
         buffer.extend_from_slice(bytes);
         self.ahead.advance(CHUNK_HEADER_LEN + header.len);
         self.offset += len;
-        Ok(Some(header))
+        Ok(Some((header, sent)))
     }
 
     /// Has so many bytes read ahead, at least; false where there are not that many before `end`. So a length that is not

@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use super::chunk;
+use super::chunk::{self, Record};
 use crate::Result;
 use crate::files::{Dir, Guard};
+use crate::stream::SentTime;
 use crate::units::Size;
 
-/// What each record takes on the disk besides its bytes, in bytes.
-pub(crate) const RECORD_OVERHEAD_LEN: usize = chunk::CHUNK_HEADER_LEN;
+/// Most bytes that a record takes on the disk besides its own.
+pub(crate) const RECORD_OVERHEAD_LEN: usize = chunk::CHUNK_HEADER_LEN + SentTime::LEN;
 
 /// Which spool, and how much may wait in it.
 #[derive(Clone, Debug)]
@@ -17,6 +18,8 @@ pub struct SpoolOptions {
     pub dir: PathBuf,
     /// Most bytes that wait in it.
     pub max: Size,
+    /// Keep the time of each record that has one, which makes it a spool that earlier versions refuse.
+    pub keeps_times: bool,
 }
 
 impl SpoolOptions {
@@ -26,6 +29,28 @@ impl SpoolOptions {
     /// As [`Dir::create`].
     pub(crate) fn create_dir(&self) -> Result<Dir> {
         Dir::create(&self.dir, Guard::Private)
+    }
+}
+
+/// Most bytes of a record that is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RecordLimit {
+    bytes: usize,
+    /// Of a record with a time.
+    with_time: usize,
+}
+
+impl RecordLimit {
+    /// Any record.
+    pub(super) const NONE: Self = Self { bytes: usize::MAX, with_time: usize::MAX };
+
+    /// At most this many bytes, of which a time takes `time_room`.
+    pub(crate) fn new(bytes: usize, time_room: usize) -> Self {
+        Self { bytes, with_time: bytes.saturating_sub(time_room) }
+    }
+
+    pub(super) fn of(self, sent: Option<SentTime>) -> usize {
+        if sent.is_some() { self.with_time } else { self.bytes }
     }
 }
 
@@ -46,7 +71,7 @@ pub(crate) trait RecordStore {
     ///
     /// # Errors
     /// [`crate::Exit::Failed`] if they cannot be written for a reason that does not pass by itself.
-    fn append(&mut self, records: &[&[u8]]) -> Result<Appended>;
+    fn append(&mut self, records: &[Record<'_>]) -> Result<Appended>;
 }
 
 /// What was appended.

@@ -1,9 +1,10 @@
 //! The end of the queue, where any number of runs append.
 
-use super::chunk;
+use super::chunk::{self, Record};
 use super::cut_file;
 use super::segments::{RecordReader, Segments};
 use super::state::{self, SpoolState};
+use super::store::RECORD_OVERHEAD_LEN;
 use crate::Result;
 use crate::files::{self, Dir, Lock, Stamp};
 
@@ -23,7 +24,7 @@ pub(super) struct Tail {
     left: Option<Stamp>,
     /// Bytes on the disk that wait.
     pub(super) waiting_on_disk: u64,
-    /// Bytes of records that wait; at first a little more, if a record was written in many pieces.
+    /// Bytes of records that wait, with their times; at first a little more, if a record was written in many pieces.
     pub(super) waiting_data: u64,
     max: u64,
     /// Another run held the lock when this one last wanted it.
@@ -132,7 +133,7 @@ impl Tail {
     }
 
     /// Appends records: as [`Segments::append`].
-    pub(super) fn append(&mut self, turn: &AppendTurn, records: &[&[u8]]) -> Result<bool> {
+    pub(super) fn append(&mut self, turn: &AppendTurn, records: &[Record<'_>]) -> Result<bool> {
         let Some((written, data)) = self.segments.append(&self.dir, &turn.lock, records)? else { return Ok(false) };
         self.waiting_on_disk += written;
         self.waiting_data += data;
@@ -142,12 +143,12 @@ impl Tail {
     /// Most bytes that can be written now, in this number of records.
     pub(super) fn free_bytes(&self, records: usize) -> usize {
         let free = usize::try_from(self.max.saturating_sub(self.waiting_on_disk)).unwrap_or(usize::MAX);
-        free.min(chunk::MAX_CHUNK_LEN).saturating_sub(records.saturating_mul(chunk::CHUNK_HEADER_LEN))
+        free.min(chunk::MAX_CHUNK_LEN).saturating_sub(records.saturating_mul(RECORD_OVERHEAD_LEN))
     }
 
     /// How many of these records, from the first on, there is room for. If that is not all of them, after a look at what the
     /// run that sends has acknowledged.
-    pub(super) fn count_fitting(&mut self, records: &[&[u8]]) -> Result<usize> {
+    pub(super) fn count_fitting(&mut self, records: &[Record<'_>]) -> Result<usize> {
         let fitting = self.fitting(records);
         if fitting < records.len()
             && let Some(state) = state::peek(&self.dir)?
@@ -158,10 +159,10 @@ impl Tail {
         Ok(fitting)
     }
 
-    fn fitting(&self, records: &[&[u8]]) -> usize {
+    fn fitting(&self, records: &[Record<'_>]) -> usize {
         let mut free = self.free_bytes(0);
-        let fits = |record: &&&[u8]| {
-            let rest = free.checked_sub(chunk::CHUNK_HEADER_LEN + record.len());
+        let fits = |record: &&Record<'_>| {
+            let rest = free.checked_sub(record.len_on_disk());
             free = rest.unwrap_or(0);
             rest.is_some()
         };

@@ -167,13 +167,24 @@ impl Receiver {
             match cipher.open(payload, plaintext) {
                 Ok(()) => {
                     let session = entry.session.id;
-                    let Plaintext { content, wants_confirms, continues, preamble } =
+                    let Plaintext { content, wants_confirms, continues, preamble, sent } =
                         content::read(session, &header, plaintext);
                     let SealedHeader { stream: number, salt, seq, .. } = header;
                     let stream = StreamId { session, number };
                     let peer = entry.session.peer;
                     let tag = tag_end(payload);
-                    return Ok(Opened { peer, stream, seq, content, wants_confirms, continues, preamble, salt, tag });
+                    return Ok(Opened {
+                        peer,
+                        stream,
+                        seq,
+                        content,
+                        wants_confirms,
+                        continues,
+                        preamble,
+                        sent,
+                        salt,
+                        tag,
+                    });
                 }
                 Err(Rejected::Length) => {}
                 Err(other) => rejected = other,

@@ -5,6 +5,7 @@ use bytes::{Buf, BufMut, BytesMut};
 use super::id::{FIRST_SIDE_STREAM, StreamId};
 use super::kind::Kind;
 use super::preamble::Preamble;
+use super::sent_time::SentTime;
 use crate::crypto::key_tree::{SALT_LEN, Salt};
 use crate::message::{FrameType, SealedHeader};
 use crate::session::SessionId;
@@ -17,7 +18,7 @@ pub(super) const SKIPPED_KINDS: std::ops::RangeInclusive<u8> = Kind::FIRST_FREE_
 pub(super) const PADDED: u8 = 0x80;
 /// The flag of a message whose sender wants its stream confirmed.
 pub(super) const WANTS_CONFIRMS: u8 = 0x40;
-/// The flag of a message with a preamble: the first of its stream.
+/// The flag of a message with a preamble: the first of its stream, or one that says when its data was read.
 pub(super) const PREAMBLE: u8 = 0x20;
 /// The flag of each message of a stream that continues another one.
 pub(super) const CONTINUES: u8 = 0x10;
@@ -261,8 +262,10 @@ pub(super) struct Plaintext {
     pub(super) wants_confirms: bool,
     /// Its stream continues another one.
     pub(super) continues: bool,
-    /// What its stream says of itself and of others.
+    /// What its stream says of itself and of others, in its first message.
     pub(super) preamble: Option<Box<Preamble>>,
+    /// When the sender read its data.
+    pub(super) sent: Option<SentTime>,
 }
 
 /// Takes all but the data off an authentic plaintext of this session; what is left is data, and nothing where the
@@ -270,14 +273,14 @@ pub(super) struct Plaintext {
 pub(super) fn read(session: SessionId, header: &SealedHeader, plaintext: &mut BytesMut) -> Plaintext {
     let flags = plaintext.first().copied().unwrap_or(0);
     let is_side = header.stream >= FIRST_SIDE_STREAM;
-    let (content, preamble) = parse(session, header, plaintext).unwrap_or((Content::Unreadable, None));
+    let (content, preamble, sent) = parse(session, header, plaintext).unwrap_or((Content::Unreadable, None, None));
     let is_in_place = content.kind().is_none_or(|kind| kind.is_of_side_stream() == is_side);
     let content = if is_in_place { content } else { Content::Unreadable };
     if !content.carries_data() {
         plaintext.clear();
     }
     let (wants_confirms, continues) = (flags & WANTS_CONFIRMS != 0, flags & CONTINUES != 0);
-    Plaintext { content, wants_confirms, continues, preamble }
+    Plaintext { content, wants_confirms, continues, preamble, sent }
 }
 
 /// `None` where this version does not know the kind or an item of the preamble, where a flag is not in its place, or
@@ -286,7 +289,7 @@ fn parse(
     session: SessionId,
     header: &SealedHeader,
     plaintext: &mut BytesMut,
-) -> Option<(Content, Option<Box<Preamble>>)> {
+) -> Option<(Content, Option<Box<Preamble>>, Option<SentTime>)> {
     let first = *plaintext.first()?;
     if first & PADDED != 0 {
         let end = plaintext.iter().rposition(|&byte| byte != 0)?;
@@ -301,10 +304,11 @@ fn parse(
         return None;
     }
     let is_first = header.seq == 0 && header.frame_type != FrameType::Will;
-    let preamble = match first & PREAMBLE {
-        0 => None,
-        _ if is_first => Some(Preamble::take(StreamId { session, number: header.stream }, plaintext)?),
-        _ => return None,
+    let (preamble, sent) = if first & PREAMBLE == 0 {
+        (None, None)
+    } else {
+        let (preamble, sent) = Preamble::take(StreamId { session, number: header.stream }, plaintext, is_first)?;
+        (is_first.then_some(preamble), sent)
     };
     // The first message says what is continued, if the stream continues any.
     let names_origin = preamble.as_ref().is_some_and(|preamble| preamble.continues.is_some());
@@ -319,5 +323,5 @@ fn parse(
         None if SKIPPED_KINDS.contains(&code) && header.frame_type == FrameType::Enc => Content::Skipped,
         _ => return None,
     };
-    Some((content, preamble.map(Box::new)))
+    Some((content, preamble.map(Box::new), sent))
 }

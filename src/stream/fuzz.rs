@@ -30,14 +30,15 @@ pub(crate) fn contents(data: &[u8]) {
     assert_eq!((kind.code(), kind.frame_type()), (kind_byte & content::KIND_MASK, header.frame_type));
     // Made again of what was read, it is read as the same.
     let mut again = BytesMut::from(&[kind_byte & !content::PADDED][..]);
-    if let Some(preamble) = &message.preamble {
-        preamble.put(StreamId { session, number: header.stream }, &mut again);
+    if kind_byte & content::PREAMBLE != 0 {
+        let of = StreamId { session, number: header.stream };
+        message.preamble.as_deref().unwrap_or(&Preamble::default()).put(of, message.sent, &mut again);
     }
     message.content.put(&mut again);
     again.put_slice(&plaintext);
     let expected = plaintext.clone();
     let second = content::read(session, &header, &mut again);
-    assert_eq!((&second.content, &second.preamble), (&message.content, &message.preamble));
+    assert_eq!((&second.content, &second.preamble, second.sent), (&message.content, &message.preamble, message.sent));
     assert_eq!((second.wants_confirms, second.continues), (message.wants_confirms, message.continues));
     assert_eq!(again, expected);
 }
@@ -133,7 +134,7 @@ impl FuzzedSession {
         let flags = content::PREAMBLE | if preamble.continues.is_some() { content::CONTINUES } else { 0 };
         let asks = if input.flag() { content::WANTS_CONFIRMS } else { 0 };
         let mut plaintext = BytesMut::from(&[Kind::Data.code() | flags | asks][..]);
-        preamble.put(StreamId { session: self.master.id, number: header.stream }, &mut plaintext);
+        preamble.put(StreamId { session: self.master.id, number: header.stream }, None, &mut plaintext);
         if let Some(message) = seal(&self.master, &header, &plaintext) {
             self.sent.push(message);
             self.genuine(self.sent.len() - 1);

@@ -1,7 +1,7 @@
 //! Streams: what one process sends under a session, sealed, numbered and opened (`sts-protocol(7)`, "Sealed messages").
 //!
 //! No I/O and no clock. What a message can say is in `kind`, `content` and `preamble`; sealing is in `sender` and
-//! `reserved`, opening and ordering in `receiver`, `opened`, `accept` and `sequence`, what becomes of
+//! `reserved`, when what a message carries was read in `sent_time`, opening and ordering in `receiver`, `opened`, `accept` and `sequence`, what becomes of
 //! other streams then in `others`, looking at a message without accepting it
 //! in `look`. What a receiver is told of earlier streams is in `lost_ends`, what it remembers of a session's streams in
 //! `streams`, and their keys in `keys`. What a sender keeps until it is confirmed is in `retransmit`, where each of it
@@ -35,6 +35,7 @@ mod reserved;
 mod retransmit;
 mod scoreboard;
 mod sender;
+mod sent_time;
 mod sequence;
 mod streams;
 
@@ -61,6 +62,7 @@ pub(crate) use self::receiver::Receiver;
 pub use self::reserved::ReservedStream;
 pub(crate) use self::retransmit::RetransmitQueue;
 pub use self::sender::Sender;
+pub(crate) use self::sent_time::SentTime;
 
 pub(crate) use self::sequence::Awaited;
 pub(crate) use self::streams::{AcceptError, HeaderClaim, KeptStream, LeftStream, RecentStream, Streams};

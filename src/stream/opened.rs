@@ -5,6 +5,7 @@ use super::id::StreamId;
 use super::keys::TagEnd;
 use super::preamble::Preamble;
 use super::progress::{Progress, Sequence, StreamState};
+use super::sent_time::SentTime;
 use crate::crypto::key_tree::Salt;
 use crate::crypto::schedule::Digest;
 
@@ -25,6 +26,8 @@ pub(crate) struct Opened {
     pub(crate) continues: bool,
     /// What its stream says of itself and of others, in its first message.
     pub(crate) preamble: Option<Box<Preamble>>,
+    /// When its sender read its data, if it says so.
+    pub(crate) sent: Option<SentTime>,
     pub(super) salt: Salt,
     pub(super) tag: TagEnd,
 }

@@ -1,4 +1,5 @@
-//! What a stream says of itself and of others before its first message (`sts-protocol(7)`, "Preamble").
+//! What a stream says of itself and of others before its first message, and when what any of its messages carries was
+//! read (`sts-protocol(7)`, "Preamble").
 //!
 //! `length 2 | items, each: type 1 | length 2 | value`. An item of a type from 128 on may be ignored by a receiver that does
 //! not know it; one below that is unknown makes the message unreadable.
@@ -10,6 +11,7 @@ use super::ended_stream::{
     put_ended_items,
 };
 use super::id::{Origin, StreamId};
+use super::sent_time::SentTime;
 use crate::crypto::key_tree::SALT_LEN;
 
 /// Items from this type on may be ignored.
@@ -17,6 +19,7 @@ const FIRST_IGNORABLE: u8 = 128;
 
 const CONTINUES: u8 = 1;
 const KEPT: u8 = 3;
+const SENT: u8 = 6;
 
 /// The length of a preamble that says all but how streams ended.
 const LEN_WITHOUT_ENDED: usize = 2 + (3 + CONTINUES_LEN) + 3;
@@ -28,7 +31,7 @@ pub(super) fn preamble_room(max_message: usize) -> usize {
     LEN_WITHOUT_ENDED + ended_room(max_message)
 }
 
-/// What precedes the content of a stream's first message.
+/// What a stream says in its first message.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Preamble {
     /// The stream continues another one.
@@ -55,16 +58,19 @@ impl Preamble {
         *self == Self::default()
     }
 
-    /// Its length in a plaintext of this stream.
-    #[must_use]
-    pub(super) fn len(&self, of: StreamId) -> usize {
+    /// What precedes the content of this stream's message with this seq, of which the data was sent at a certain time.
+    pub(super) fn before(&self, of: StreamId, seq: u32, sent: Option<SentTime>) -> BytesMut {
         let mut bytes = BytesMut::new();
-        self.put(of, &mut bytes);
-        bytes.len()
+        if seq == 0 && !self.is_empty() {
+            self.put(of, sent, &mut bytes);
+        } else if sent.is_some() {
+            Self::default().put(of, sent, &mut bytes);
+        }
+        bytes
     }
 
-    /// Appends it to a plaintext of this stream.
-    pub(super) fn put(&self, of: StreamId, out: &mut BytesMut) {
+    /// Appends it to a plaintext of this stream, with when the data of that message was read.
+    pub(super) fn put(&self, of: StreamId, sent: Option<SentTime>, out: &mut BytesMut) {
         let mut items = BytesMut::new();
         if let Some(continues) = &self.continues {
             let mut value = BytesMut::new();
@@ -74,6 +80,9 @@ impl Preamble {
         put_ended_items(&mut items, &self.ended, of);
         if self.kept {
             put_item(&mut items, KEPT, &[]);
+        }
+        if let Some(sent) = sent {
+            put_item(&mut items, SENT, &sent.to_bytes());
         }
         put_prefixed(out, &items);
     }
@@ -85,29 +94,33 @@ impl Preamble {
         }
     }
 
-    /// Takes it off the front of a plaintext of this stream; `None` where this version cannot read it.
-    pub(super) fn take(of: StreamId, plaintext: &mut BytesMut) -> Option<Self> {
+    /// Takes what [`Preamble::put`] made off the front of a plaintext of this stream; `None` where this version cannot
+    /// read it.
+    pub(super) fn take(of: StreamId, plaintext: &mut BytesMut, is_first: bool) -> Option<(Self, Option<SentTime>)> {
         let (len, rest) = plaintext.split_first_chunk()?;
         let len = usize::from(u16::from_be_bytes(*len));
-        let preamble = Self::parse(of, rest.get(..len)?)?;
+        let read = Self::parse(of, rest.get(..len)?, is_first)?;
         plaintext.advance(2 + len);
-        Some(preamble)
+        Some(read)
     }
 
-    fn parse(of: StreamId, mut items: &[u8]) -> Option<Self> {
-        let mut preamble = Self::default();
+    fn parse(of: StreamId, mut items: &[u8], is_first: bool) -> Option<(Self, Option<SentTime>)> {
+        let (mut preamble, mut sent) = (Self::default(), None);
         while let Some((&[item, high, low], rest)) = items.split_first_chunk() {
             let (value, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([high, low])))?;
             items = rest;
             match item {
+                // Of streams, only the first message tells.
+                CONTINUES..=ENDED_BEFORE if !is_first => return None,
                 CONTINUES if preamble.continues.is_none() => preamble.continues = Some(Continues::parse(value)?),
                 ENDED | ENDED_CONTINUING | ENDED_BEFORE => preamble.ended.extend(parse_ended_item(item, value, of)?),
                 KEPT if value.is_empty() => preamble.kept = true,
+                SENT if sent.is_none() => sent = Some(SentTime::from_bytes(value.try_into().ok()?)),
                 FIRST_IGNORABLE.. => {}
                 _ => return None,
             }
         }
-        (items.is_empty() && preamble.ended.len() <= MAX_ENDED).then_some(preamble)
+        (items.is_empty() && preamble.ended.len() <= MAX_ENDED).then_some((preamble, sent))
     }
 }
 
@@ -174,20 +187,25 @@ mod tests {
         })
     }
 
-    fn taken(bytes: &[u8]) -> Option<(Preamble, BytesMut)> {
+    fn taken(bytes: &[u8]) -> Option<(Preamble, Option<SentTime>, BytesMut)> {
         let mut plaintext = BytesMut::from(bytes);
-        Preamble::take(OF, &mut plaintext).map(|preamble| (preamble, plaintext))
+        Preamble::take(OF, &mut plaintext, true).map(|(preamble, sent)| (preamble, sent, plaintext))
     }
 
     proptest! {
         #[test]
-        fn what_is_said_is_read(preamble in preamble(), rest in prop::collection::vec(any::<u8>(), 0..20)) {
-            let mut bytes = BytesMut::new();
-            preamble.put(OF, &mut bytes);
+        fn what_is_said_is_read(
+            preamble in preamble(),
+            sent in prop::option::of(any::<[u8; 8]>()),
+            rest in prop::collection::vec(any::<u8>(), 0..20),
+        ) {
+            let (mut bytes, sent) = (BytesMut::new(), sent.map(SentTime::from_bytes));
+            preamble.put(OF, sent, &mut bytes);
             let len = bytes.len();
             bytes.put_slice(&rest);
-            prop_assert!(len == preamble.len(OF) && len <= preamble_room(MIN_MESSAGE_FOR_ALL));
-            prop_assert_eq!(taken(&bytes), Some((preamble, BytesMut::from(&rest[..]))));
+            let room = preamble_room(MIN_MESSAGE_FOR_ALL) + if sent.is_some() { SentTime::ITEM_LEN } else { 0 };
+            prop_assert!(len <= room);
+            prop_assert_eq!(taken(&bytes), Some((preamble, sent, BytesMut::from(&rest[..]))));
             for cut in 0..len {
                 prop_assert_eq!(taken(&bytes[..cut]), None);
             }
@@ -219,7 +237,9 @@ mod tests {
         let alone = EndedStream { stream: StreamId { session: [7; 8], number: 1 }, ..alone };
         for (max_message, ended) in [(256, vec![alone; 3]), (MIN_MESSAGE_FOR_ALL, vec![continuing; MAX_ENDED])] {
             let longest = Preamble { continues: continuing.continues, ended, kept: true };
-            assert_eq!(longest.len(OF), preamble_room(max_message));
+            assert_eq!(longest.before(OF, 0, None).len(), preamble_room(max_message));
+            let sent = Some(SentTime::from_bytes([1; 8]));
+            assert_eq!(longest.before(OF, 0, sent).len(), preamble_room(max_message) + SentTime::ITEM_LEN);
         }
     }
 
@@ -243,7 +263,7 @@ mod tests {
             put_item(&mut items, item, b"later");
             put_prefixed(&mut bytes, &items);
             let expected = Preamble { kept: true, ..Preamble::default() };
-            assert_eq!(taken(&bytes), (item >= FIRST_IGNORABLE).then_some((expected, BytesMut::new())), "{item}");
+            assert_eq!(taken(&bytes), (item >= FIRST_IGNORABLE).then_some((expected, None, BytesMut::new())), "{item}");
         }
     }
 
@@ -260,5 +280,28 @@ mod tests {
         assert_eq!(lengths(ENDED), (0..=MAX_ENDED).map(|streams| 8 + 16 * streams).collect::<Vec<_>>());
         assert_eq!(lengths(KEPT), [0]);
         assert_eq!(lengths(ENDED_CONTINUING), [52]);
+        assert_eq!(lengths(SENT), [8]);
+    }
+
+    #[test]
+    fn a_message_is_sent_at_one_time() {
+        let (mut bytes, mut items) = (BytesMut::new(), BytesMut::new());
+        (0..2).for_each(|_| put_item(&mut items, SENT, &[0; 8]));
+        put_prefixed(&mut bytes, &items);
+        assert_eq!(taken(&bytes), None);
+    }
+
+    #[test]
+    fn only_the_first_message_says_what_its_stream_says_and_nothing_is_no_preamble() {
+        let (kept, sent) = (Preamble { kept: true, ..Preamble::default() }, Some(SentTime::from_bytes([9; 8])));
+        let said = |preamble: &Preamble, seq, sent| {
+            let bytes = preamble.before(OF, seq, sent);
+            (!bytes.is_empty()).then(|| taken(&bytes)).flatten().map(|(preamble, sent, _)| (preamble, sent))
+        };
+        for sent in [None, sent] {
+            let alone = sent.map(|_| (Preamble::default(), sent));
+            assert_eq!(said(&kept, 0, sent), Some((kept.clone(), sent)));
+            assert_eq!((said(&kept, 1, sent), said(&Preamble::default(), 0, sent)), (alone.clone(), alone));
+        }
     }
 }

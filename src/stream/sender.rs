@@ -11,6 +11,7 @@ use super::kind::Kind;
 use super::message_len::{Lengths, MIN_CARRIED_LEN, carried_len};
 use super::preamble::{Continues, Preamble, preamble_room};
 use super::reserved::{PartKeys, ReservedStream};
+use super::sent_time::SentTime;
 use crate::crypto::cipher::{Cipher, HEADER_LEN};
 use crate::crypto::key_tree::{Salt, will_cipher};
 use crate::message::{FrameType, SealedHeader, SessionTag};
@@ -195,15 +196,38 @@ impl Sender {
     }
 
     /// Seals the next message of the stream, of any kind that has a place in it. `buffer` is one of [`Sender::buffer`],
-    /// and after it the data if the kind carries any; what else it carries is appended here.
+    /// and after it the data if the kind carries any, which was `sent` at that time; what else it carries is appended
+    /// here.
     ///
     /// # Errors
     /// [`Exit::DataLost`] if the kind may not be the next one, as the stream is closed or full, or if the message is
     /// too long.
-    pub(crate) fn seal(&mut self, content: &Content, mut buffer: BytesMut, rng: &mut impl CryptoRng) -> Result<Bytes> {
+    pub(crate) fn seal(
+        &mut self,
+        content: &Content,
+        sent: Option<SentTime>,
+        mut buffer: BytesMut,
+        rng: &mut impl CryptoRng,
+    ) -> Result<Bytes> {
         let Some(kind) = content.kind() else { return Err(self.refuse("the kind of the message is not known")) };
         content.put(&mut buffer);
-        self.seal_as(kind, buffer, rng)
+        let preamble = self.preamble.before(self.id, self.seq, sent);
+        self.check(kind, self.carried_len(&buffer)? + preamble.len())?;
+        let (kind_at, mut flags) = (self.kind_at(), self.flags);
+        if !preamble.is_empty() {
+            flags |= PREAMBLE;
+            buffer = self.with_preamble(&preamble, &buffer);
+        }
+        flags |= self.pad(&mut buffer, kind_at);
+        self.keys.advance_to(self.seq);
+        let Self { tag, id, salt, seq, .. } = *self;
+        let header = SealedHeader { frame_type: kind.frame_type(), tag, stream: id.number, salt, seq };
+        buffer[..HEADER_LEN].copy_from_slice(&header.to_bytes());
+        buffer[kind_at] = kind.code() | flags;
+        self.keys.cipher.seal(&mut buffer, rng);
+        self.seq += 1;
+        self.closed |= kind.closes_stream();
+        Ok(buffer.freeze())
     }
 
     /// Seals data.
@@ -211,7 +235,7 @@ impl Sender {
     /// # Errors
     /// As [`Sender::seal`].
     pub fn data(&mut self, buffer: BytesMut, rng: &mut impl CryptoRng) -> Result<Bytes> {
-        self.seal_as(Kind::Data, buffer, rng)
+        self.seal(&Content::Data, None, buffer, rng)
     }
 
     /// As [`Sender::data`], the last data, or none; closes the stream.
@@ -219,7 +243,7 @@ impl Sender {
     /// # Errors
     /// As [`Sender::data`].
     pub fn end(&mut self, buffer: BytesMut, rng: &mut impl CryptoRng) -> Result<Bytes> {
-        self.seal_as(Kind::End, buffer, rng)
+        self.seal(&Content::End, None, buffer, rng)
     }
 
     /// Most streams that one confirm can name.
@@ -241,7 +265,7 @@ impl Sender {
     /// [`Exit::DataLost`] if the stream is not closed.
     pub(crate) fn settled(mut self, rng: &mut impl CryptoRng) -> Result<Bytes> {
         let buffer = self.buffer(0);
-        self.seal_as(Kind::Settled, buffer, rng)
+        self.seal(&Content::Settled, None, buffer, rng)
     }
 
     /// A will of the stream, for the broker to publish; `number` is that of the connection that it is given with.
@@ -272,24 +296,23 @@ impl Sender {
     pub(crate) fn kill(mut self, rng: &mut impl CryptoRng) -> Result<Bytes> {
         // Numbers are reserved in order: what is above ours was reserved after the session had ended.
         let next_stream = self.id.number + 1;
-        let mut buffer = self.buffer(0);
-        Content::Kill { next_stream }.put(&mut buffer);
-        self.seal_as(Kind::Kill, buffer, rng)
+        let buffer = self.buffer(0);
+        self.seal(&Content::Kill { next_stream }, None, buffer, rng)
     }
 
-    /// What a message of this stream says, and its data.
+    /// What a message of this stream says, when its data was read, and the data.
     ///
     /// # Errors
     /// [`Exit::Failed`] if it is not one.
-    pub(crate) fn read_back(&self, sealed: &[u8]) -> Result<(Content, BytesMut)> {
+    pub(crate) fn read_back(&self, sealed: &[u8]) -> Result<(Content, Option<SentTime>, BytesMut)> {
         let mut plaintext = BytesMut::new();
         let header = SealedHeader::parse(sealed).ok().filter(|header| header.stream == self.id.number);
         let opened = header.filter(|header| {
             self.keys.of(header.seq).is_some_and(|cipher| cipher.open(sealed, &mut plaintext).is_ok())
         });
         let header = opened.ok_or_else(|| Error::new(Exit::Failed, "a message that was sealed here does not open"))?;
-        let Plaintext { content, .. } = content::read(self.id.session, &header, &mut plaintext);
-        Ok((content, plaintext))
+        let Plaintext { content, sent, .. } = content::read(self.id.session, &header, &mut plaintext);
+        Ok((content, sent, plaintext))
     }
 
     /// The seq of the first of these messages, if they are all of this stream from it on.
@@ -319,38 +342,17 @@ impl Sender {
         PADDED
     }
 
-    fn seal_as(&mut self, kind: Kind, mut buffer: BytesMut, rng: &mut impl CryptoRng) -> Result<Bytes> {
-        self.check(kind, self.carried_len(&buffer)?)?;
-        let (kind_at, mut flags) = (self.kind_at(), self.flags);
-        if self.seq == 0 && !self.preamble.is_empty() {
-            flags |= PREAMBLE;
-            buffer = self.with_preamble(&buffer);
-        }
-        flags |= self.pad(&mut buffer, kind_at);
-        self.keys.advance_to(self.seq);
-        let Self { tag, id, salt, seq, .. } = *self;
-        let header = SealedHeader { frame_type: kind.frame_type(), tag, stream: id.number, salt, seq };
-        buffer[..HEADER_LEN].copy_from_slice(&header.to_bytes());
-        buffer[kind_at] = kind.code() | flags;
-        self.keys.cipher.seal(&mut buffer, rng);
-        self.seq += 1;
-        self.closed |= kind.closes_stream();
-        Ok(buffer.freeze())
-    }
-
     /// The same message, with the preamble before what it carries.
-    fn with_preamble(&self, buffer: &BytesMut) -> BytesMut {
-        let (head, carried) = buffer.split_at(self.kind_at() + 1);
-        let mut message = self.buffer(self.preamble.len(self.id) + carried.len());
-        message[..head.len()].copy_from_slice(head);
-        self.preamble.put(self.id, &mut message);
+    fn with_preamble(&self, preamble: &[u8], buffer: &[u8]) -> BytesMut {
+        let carried = &buffer[self.kind_at() + 1..];
+        let mut message = self.buffer(preamble.len() + carried.len());
+        message.put_slice(preamble);
         message.put_slice(carried);
         message
     }
 
-    /// Whether the next message of the stream may be of this kind, and carry `len` bytes.
+    /// Whether the next message of the stream may be of this kind, and carry `len` bytes, with its preamble.
     fn check(&self, kind: Kind, len: usize) -> Result<()> {
-        let preamble_len = if self.seq == 0 && !self.preamble.is_empty() { self.preamble.len(self.id) } else { 0 };
         let refusal = if self.closed && kind.is_in_sequence() {
             "it is closed"
         } else if !self.closed && !kind.is_in_sequence() {
@@ -359,7 +361,7 @@ impl Sender {
             "all its message numbers are used"
         } else if kind.is_of_side_stream() != self.id.is_side_stream() {
             "confirms have streams of their own"
-        } else if len + preamble_len > self.max_data_len() {
+        } else if len > self.max_data_len() {
             "the payload is longer than a message can carry"
         } else {
             return Ok(());

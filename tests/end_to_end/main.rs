@@ -62,6 +62,7 @@ mod shared_spool;
 mod signals;
 mod soak;
 mod spool;
+mod stamp;
 mod standby;
 mod suspended;
 mod ten_thousand;

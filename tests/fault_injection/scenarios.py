@@ -417,6 +417,7 @@ SCENARIOS = [
     Send("send-confirm", "--confirm"),
     Send("send-spool", spool=True),
     Send("send-spool-confirm", "--confirm", spool=True),
+    Send("send-spool-stamp", "--stamp", spool=True),
     Secure("send-tls"),
     Receive("recv"),
     Receive("recv-json", "--json", text=json_line),

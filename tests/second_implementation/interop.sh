@@ -159,6 +159,10 @@ t_tool_sends() {
 		printf 'one\ntwo\n' | tool sts-send --pad 100 --confirm t 2>tool-send.log; is "$c: sts-send --pad" 0 $?
 		status $r; is "$c: the peer received, padded" "0 one two" "$rc $(joined out)"
 	fi
+	start_peer_recv --once
+	printf 'one\ntwo\nlast' | tool sts-send --stamp --each --confirm t 2>tool-send.log; is "$c: sts-send --stamp" 0 $?
+	status $r; is "$c: the peer received, with times" "0 one two last" "$rc $(joined out)"
+	is "$c: times of sts-send" 3 "$(grep -c "\"sent\": $(date +%s | cut -c 1-6)" peer-recv.log)"
 	start_peer_recv
 	rm -f in; mkfifo in; btool sts-send t <in 2>tool-send.log & p=$!
 	exec 3>in; echo a >&3; waitfor out a; kill -KILL $p; wait $p 2>/dev/null; exec 3>&-; rm in
@@ -178,6 +182,9 @@ t_peer_sends() {
 	start_recv -1
 	seq 1 300 | peer send $P --confirm --pad 100 2>peer-send.log; is "$c: padded, confirms" 0 $?
 	status $r; is "$c: data, padded" "0 $(seq 1 300 | sha256sum)" "$rc $(sha256sum <out)"
+	start_recv -1 --json
+	printf 'one\ntwo\nlast' | peer send $P --confirm --stamp 2>peer-send.log; is "$c: a peer that says times" 0 $?
+	status $r; is "$c: sts-recv --json, with times" "0 3" "$rc $(grep -c "\"sent\":$(date +%s | cut -c 1-6)" out)"
 }
 
 t_rotate() {

@@ -214,7 +214,8 @@ def cmd_send(args):
         return 75
     s = Sender(store, lambda will: make_link(args, "send", will, "-send"), say,
                args.confirm, args.retain, args.pad,
-               args.will.encode() if args.will is not None else None, args.timeout)
+               args.will.encode() if args.will is not None else None, args.timeout,
+               stamp=args.stamp)
     count, last = 0, b""
     for line in lines(sys.stdin.buffer, args.binary):
         if s.status is not None:
@@ -425,6 +426,7 @@ def main():
     add = command("send", cmd_send)
     add("--confirm", action="store_true")
     add("--retain", action="store_true", help="ask the broker to keep data; tell so")
+    add("--stamp", action="store_true", help="say when each line was read")
     add("--binary", action="store_true")
     add("--will", help="bytes of a will")
     add("--delay", type=float, default=0, help="seconds between frames")

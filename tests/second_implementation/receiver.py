@@ -271,7 +271,8 @@ class Receiver:
                 self.event("have position", stream=h.stream, seq=h.seq, position=position)
             else:
                 self.write(plain.content)
-                self.event("data", stream=h.stream, seq=h.seq, bytes=len(plain.content))
+                sent = {} if plain.sent is None else {"sent": plain.sent}
+                self.event("data", stream=h.stream, seq=h.seq, bytes=len(plain.content), **sent)
         if plain.kind != sealed.CONTINUED:
             q["next"] = max(q["next"], position + 1)
         closes = plain.kind in (sealed.END, sealed.CONTINUED, sealed.KILL_KIND) and not plain.problem

@@ -3,8 +3,8 @@
     stream [N]               begin a stream (with number N)
     flags confirm continues  flags of the following frames (none: no flag)
     item continues SID N SALT POS, item ended SID N SALT COUNT [SID N SALT POS], item kept,
-    item raw TYPE HEX
-                             add to the preamble of the frame with seq 0
+    item sent MICROSECONDS, item raw TYPE HEX
+                             add to the preamble of the next frame
     data TEXT | end TEXT     TEXT and a newline (without TEXT: nothing)
     continued SID N | kill N | settled
     kind K HEX               any kind with any content
@@ -61,7 +61,7 @@ class Script:
 
     def seal(self, kind, content=b"", frame_type=ENC, plain=None):
         items = None
-        if self.stream.seq == 0 and self.items:
+        if self.items:
             items, self.items = self.items, b""
         self.publish(self.stream.seal(kind, content, self.flags, items, frame_type, self.pad, plain))
 
@@ -89,6 +89,8 @@ class Script:
                 self.sid(a[0]), [(int(a[1]), bytes.fromhex(a[2]), int(a[3], 0))])
         elif what == "kept":
             self.items += sealed.item_kept()
+        elif what == "sent":
+            self.items += sealed.item_sent(int(a[0]))
         else:
             self.items += sealed.item(int(a[0]), bytes.fromhex("".join(a[1:])))
 

@@ -13,7 +13,7 @@ HEADER = 20
 KINDS = DATA, END, CONTINUED, CONFIRM, KILL_KIND, SETTLED, WILL_KIND, REFUSED, HELD = range(1, 10)
 FIRST_FREE = len(KINDS) + 1  # kinds of later versions, to 15
 PADDING, ASKS, PREAMBLE, CONTINUES = 0x80, 0x40, 0x20, 0x10
-I_CONTINUES, I_ENDED, I_KEPT, I_ENDED_CONTINUING, I_ENDED_BEFORE = 1, 2, 3, 4, 5
+I_CONTINUES, I_ENDED, I_KEPT, I_ENDED_CONTINUING, I_ENDED_BEFORE, I_SENT = 1, 2, 3, 4, 5, 6
 UNKNOWN_COUNT = 2**32 - 1
 HIGHEST_SEQ = 2**32 - 3
 
@@ -114,6 +114,10 @@ def item_kept():
     return item(I_KEPT)
 
 
+def item_sent(microseconds):
+    return item(I_SENT, struct.pack(">Q", microseconds))
+
+
 def plaintext(kind, content=b"", flags=0, items=None, pad=0):
     """Kind byte, preamble, content, padding; `pad` N pads to a multiple of N bytes."""
     body = content
@@ -139,6 +143,7 @@ class Plain:
     def __init__(self, data, frame_type, side, seq, of):
         self.of = of
         self.problem, self.skip, self.preamble, self.content = None, False, None, b""
+        self.sent = None          # microseconds since 1970, as item 6 says
         first = data[0] if data else 0
         self.kind, self.flags = first & 15, first & 0xF0
         self.asks, self.continues = bool(self.flags & ASKS), bool(self.flags & CONTINUES)
@@ -155,10 +160,12 @@ class Plain:
                 raise Refused("padding")
             body = body[:-1]
         if self.flags & PREAMBLE:
-            if seq != 0 or side or frame_type == WILL:
+            if side or frame_type == WILL:
                 raise Refused("a preamble where it must not be")
             r = Reader(body)
-            self.preamble = self._items(r.counted())
+            preamble = self._items(r.counted(), seq == 0)
+            # In a later frame it says nothing of the stream.
+            self.preamble = preamble if seq == 0 else None
             body = r.rest()
         names = self.preamble is not None and self.preamble.continues is not None
         if seq == 0 and not side and frame_type != WILL and names != self.continues:
@@ -184,11 +191,13 @@ class Plain:
         if not good.get(self.kind, True):
             raise Refused("content of kind %d" % self.kind)
 
-    def _items(self, data):
+    def _items(self, data, first):
         out, r = Preamble(), Reader(data)
         while r.at < len(data):
             t, value = r.number(1), r.counted()
             v = Reader(value)
+            if t <= I_ENDED_BEFORE and not first:
+                raise Refused("item %d in a frame that is not the first" % t)
             if t == I_CONTINUES and len(value) == 28 and out.continues is None:
                 out.continues = v.take(8), v.number(4), v.take(8), v.number(8)
             elif t == I_ENDED and len(value) >= 8 and len(value) % 16 == 8:
@@ -209,6 +218,8 @@ class Plain:
                 out.ended.append(about + ((v.take(8), v.number(4), v.take(8), v.number(8)),))
             elif t == I_KEPT and not value:
                 out.kept = True
+            elif t == I_SENT and len(value) == 8 and self.sent is None:
+                self.sent = v.number(8)
             elif t >= 128:
                 out.unknown.append(t)
             else:

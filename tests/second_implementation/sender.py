@@ -65,10 +65,10 @@ def open_side(state, data):
 
 class Sender:
     def __init__(self, store, make_link, event, confirm=False, retain=False, pad=0, will=None,
-                 timeout=30, answer=True):
+                 timeout=30, answer=True, stamp=False):
         self.store, self.make_link, self.event = store, make_link, event
         self.confirm, self.retain, self.pad, self.timeout = confirm, retain, pad, timeout
-        self.answering, self.will_text = answer, will
+        self.answering, self.will_text, self.stamp = answer, will, stamp
         self.link = None
         self.origin, self.position = None, 0
         self.connections = 0
@@ -102,7 +102,7 @@ class Sender:
             self.items += sealed.item_ended_continuing(*e) if e[4] else b""
         if self.retain:
             self.items += sealed.item_kept()
-        self.frames, self.contents = {}, {}     # what is not confirmed: seq -> frame, (kind, content)
+        self.frames, self.contents = {}, {}     # what is not confirmed: seq -> frame, (kind, content, sent)
         self.next_confirmed, self.closed = 0, False
         self.resent_at, self.progress_at, self.pause = 0.0, time.time(), 1.0
         if self.link is None or self.will_text is not None:
@@ -117,13 +117,15 @@ class Sender:
             will = self.stream.seal_will(self.will_text, 0)
         self.link = self.make_link(will)
 
-    def seal_and_send(self, kind, content=b"", frame_type=ENC, keep=False):
+    def seal_and_send(self, kind, content=b"", frame_type=ENC, keep=False, sent=None):
         flags = (sealed.ASKS if self.confirm else 0) | (sealed.CONTINUES if self.continues else 0)
         seq = self.stream.seq
         items = self.items if seq == 0 and self.items else None
+        if sent is not None:
+            items = (items or b"") + sealed.item_sent(sent)
         frame = self.stream.seal(kind, content, flags, items, frame_type)
         if self.confirm:
-            self.frames[seq], self.contents[seq] = frame, (kind, content)
+            self.frames[seq], self.contents[seq] = frame, (kind, content, sent)
         self.link.send(frame, qos=max(self.link.qos, 1) if frame_type == KILL else None, retain=keep)
 
     # Data
@@ -131,7 +133,13 @@ class Sender:
     def data(self, content, kind=sealed.DATA):
         self.rotate()
         self.check()
-        self.seal_and_send(kind, content, keep=self.retain and kind == sealed.DATA)
+        self.seal_and_send(kind, content, keep=self.retain and kind == sealed.DATA,
+                           sent=self.time_of(kind, content))
+
+    def time_of(self, kind, content):
+        """What item 6 says of data that were just read."""
+        carries_data = content and kind in (sealed.DATA, sealed.END)
+        return time.time_ns() // 1000 if self.stamp and carries_data else None
 
     def rotate(self):
         """If the session is no longer the current one, continue in a stream of that one."""
@@ -150,7 +158,7 @@ class Sender:
     def close(self, kind=sealed.END, content=b"", frame_type=ENC):
         """Close the stream in order; with confirms, wait for the last of them."""
         stream = self.stream
-        self.seal_and_send(kind, content, frame_type)
+        self.seal_and_send(kind, content, frame_type, sent=self.time_of(kind, content))
         self.closed = True
         positions = self.stream.seq - (kind == sealed.CONTINUED)
         if self.confirm:
@@ -277,9 +285,9 @@ class Sender:
         closed = self.closed
         self.event("continues after a loss", unconfirmed=len(rest))
         self.begin(new, first, self.taken)
-        for kind, content in rest:
+        for kind, content, sent in rest:
             if kind != sealed.CONTINUED:
-                self.seal_and_send(kind, content)
+                self.seal_and_send(kind, content, sent=sent)
         self.closed = closed
         self.wait_confirmed()
 

@@ -17,6 +17,7 @@ is also opened again, by the other side's functions, before it is written.
 """
 import json
 import os
+import struct
 import sys
 
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -470,6 +471,8 @@ def sealed_frames(suite):
         p = sealed.Plain(plain, frame_type, stream >= keytree.FIRST_SIDE, seq, (sid, stream))
         got = "refuse" if p.problem else "skip" if p.skip else "accept"
         assert got == expect, (title, got, p.problem)
+        if p.sent is not None and got == "accept":
+            e["sent"] = struct.pack(">Q", p.sent)
         e.update(plaintext=plain, header=head, frame=head + body, expect=expect)
         out.append(e)
 
@@ -542,6 +545,14 @@ def sealed_frames(suite):
           cont + sealed.item_ended_before(6, sixteen[:2]) + sealed.item_kept(), pad=128)
     frame("preamble: item 128", D, text, 6, 0, 0, sealed.item(128, b"later"))
     frame("preamble: item 255, empty", D, text, 6, 0, 0, sealed.item(255) + sealed.item_kept())
+    at = sealed.item_sent(1795642707023456)
+    frame("sent, in the first frame", D, text, 6, 0, A, at)
+    frame("sent, the last of all", D, text, 6, 0, C, cont + sealed.item_ended_before(6, sixteen[:1]) + sealed.item_kept() + at)
+    frame("sent, in a later frame", D, text, 6, 5, A, at)
+    frame("sent in 1970, with the last bytes", sealed.END, b"last", 6, 7, 0, sealed.item_sent(0))
+    frame("sent at the end of time, padded", D, text, 6, 7, A, sealed.item_sent(2**64 - 1), pad=64)
+    frame("a preamble without items in a later frame", D, text, 6, 7, 0, b"")
+    frame("item 128 in a later frame", D, text, 6, 7, 0, at + sealed.item(128, b"later"))
     frame("preamble and end", sealed.END, b"all\n", 6, 0, 0, sealed.item_kept())
     frame("preamble and kill", sealed.KILL_KIND, bytes([0, 0, 0, 7]), 6, 0, 0,
           sealed.item_ended_before(6, sixteen[:1]), frame_type=KILL)
@@ -549,6 +560,7 @@ def sealed_frames(suite):
     for k in range(free, 16):
         frame("kind %d" % k, k, b"later", 7, 1, expect="skip")
     frame("kind %d with a preamble" % free, free, b"later", 7, 0, C, cont, expect="skip")
+    frame("kind %d with a time" % free, free, b"later", 7, 1, 0, at, expect="skip")
     refuse = dict(expect="refuse")
     frame("no kind byte", 0, stream=7, seq=1, plain=b"", **refuse)
     frame("kind 0", 0, b"x", 7, 1, **refuse)
@@ -576,6 +588,15 @@ def sealed_frames(suite):
         frame("ended before, %s" % name, D, text, 7, 0, 0, sealed.item(5, value), **refuse)
     frame("kept with a value", D, text, 7, 0, 0, sealed.item(3, b"x"), **refuse)
     frame("preamble at seq 1", D, text, 7, 1, 0, sealed.item_kept(), **refuse)
+    frame("continues at seq 1", D, text, 7, 1, C, cont, **refuse)
+    frame("ended, of no stream, at seq 1", D, text, 7, 1, 0, sealed.item_ended(sid, []), **refuse)
+    frame("ended before, at seq 1", D, text, 7, 1, 0, sealed.item_ended_before(7, sixteen[:1]), **refuse)
+    frame("ended before, of no stream, at seq 1", D, text, 7, 1, 0, sealed.item(5), **refuse)
+    frame("item 7 at seq 1", D, text, 7, 1, 0, sealed.item(7), **refuse)
+    frame("sent twice", D, text, 7, 1, 0, at + at, **refuse)
+    frame("sent of 7 bytes", D, text, 7, 1, 0, sealed.item(6, bytes(7)), **refuse)
+    frame("sent in a WILL", sealed.WILL_KIND, b"x", 7, 0, 0, at, frame_type=WILL, **refuse)
+    frame("sent in a side stream", sealed.CONFIRM, b"", 2**31, 0, 0, at, **refuse)
     frame("preamble that is too long", 0, stream=7, plain=b"\x21\x00\x09\x03\x00\x00", **refuse)
     frame("padding flag without padding", 0, stream=7, seq=1, plain=b"\x81abc\0\0", **refuse)
     frame("padding flag, zeros only", 0, stream=7, seq=1, plain=b"\x81\0\0", **refuse)

@@ -1,7 +1,7 @@
 //! How a line is written: as it is, or with `--prefix` and `--json` with where it is from.
 
 use std::fmt::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -88,29 +88,32 @@ impl Metadata {
     /// The first members of the JSON object, with the brace before them.
     fn members(&self) -> String {
         match self {
-            Self::Sealed { peer, stream, seq, is_will, received } => {
-                let (peer, time) = (json_string(peer), seconds(*received));
+            Self::Sealed { peer, stream, seq, is_will, received, sent } => {
+                let (peer, time) = (json_string(peer), seconds(since_1970(*received)));
                 let will = if *is_will { r#","will":true"# } else { "" };
-                format!(r#"{{"peer":{peer},"stream":{stream},"seq":{seq}{will},"time":{time}"#)
+                let sent = sent.map(|sent| format!(r#","sent":{}"#, seconds(sent.since_1970()))).unwrap_or_default();
+                format!(r#"{{"peer":{peer},"stream":{stream},"seq":{seq}{will},"time":{time}{sent}"#)
             }
             Self::Plain { topic, received } => {
-                format!(r#"{{"topic":{},"time":{}"#, json_string(topic), seconds(*received))
+                format!(r#"{{"topic":{},"time":{}"#, json_string(topic), seconds(since_1970(*received)))
             }
         }
     }
 }
 
-/// Seconds since 1970, with thousandths.
-fn seconds(time: SystemTime) -> String {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+fn since_1970(time: SystemTime) -> Duration {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Seconds with thousandths.
+fn seconds(since: Duration) -> String {
     format!("{}.{:03}", since.as_secs(), since.subsec_millis())
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+    use crate::stream::SentTime;
 
     fn put(format: Format, metadata: &Metadata, line: &[u8]) -> String {
         let mut out = Vec::new();
@@ -121,7 +124,7 @@ mod tests {
     #[test]
     fn each_line_is_one_line_of_output() {
         let received = UNIX_EPOCH + Duration::from_millis(1_795_642_707_023);
-        let peer = Metadata::Sealed { peer: "s7".into(), stream: 3, seq: 17, is_will: false, received };
+        let peer = Metadata::Sealed { peer: "s7".into(), stream: 3, seq: 17, is_will: false, received, sent: None };
         assert_eq!(put(Format::Plain, &peer, b"21.5\n"), "21.5\n");
         assert_eq!(put(Format::Plain, &peer, b"21.5"), "21.5");
         assert_eq!(put(Format::Prefix { time: false, name: true }, &peer, b"21.5\n"), "s7: 21.5\n");
@@ -139,8 +142,15 @@ mod tests {
             put(Format::Json, &peer, b"\xff\x00\n"),
             "{\"peer\":\"s7\",\"stream\":3,\"seq\":17,\"time\":1795642707.023,\"base64\":\"/wA=\"}\n"
         );
-        let will = Metadata::Sealed { peer: "s7".into(), stream: 3, seq: 2, is_will: true, received };
+        let will = Metadata::Sealed { peer: "s7".into(), stream: 3, seq: 2, is_will: true, received, sent: None };
         assert!(put(Format::Json, &will, b"gone\n").contains("\"seq\":2,\"will\":true,\"time\""));
+        let sent = Some(SentTime::of(received - Duration::from_micros(86_400_000_123)));
+        let stamped = Metadata::Sealed { peer: "s7".into(), stream: 3, seq: 17, is_will: false, received, sent };
+        assert_eq!(
+            put(Format::Json, &stamped, b"21.5\n"),
+            "{\"peer\":\"s7\",\"stream\":3,\"seq\":17,\"time\":1795642707.023,\"sent\":1795556307.022,\"text\":\"21.5\"}\n"
+        );
+        assert_eq!(put(Format::Prefix { time: true, name: false }, &stamped, b"21.5\n"), timed(false));
         assert!(put(Format::Json, &peer, b"cut").ends_with("\"text\":\"cut\",\"newline\":false}\n"));
     }
 

@@ -175,7 +175,7 @@ impl ConfirmQueue {
             }
         }
         let confirms = parts.map(|part| Content::Confirm(part.to_vec()));
-        held.into_iter().chain(confirms).map(|content| sender.seal(&content, sender.buffer(0), rng)).collect()
+        held.into_iter().chain(confirms).map(|content| sender.seal(&content, None, sender.buffer(0), rng)).collect()
     }
 
     /// Seals anything that is said in a side stream.
@@ -191,7 +191,7 @@ impl ConfirmQueue {
         rng: &mut impl CryptoRng,
     ) -> Result<Bytes> {
         let sender = self.sender(session.id, || sessions.begin_side_stream(session, max_message))?;
-        sender.seal(content, sender.buffer(0), rng)
+        sender.seal(content, None, sender.buffer(0), rng)
     }
 
     /// The side stream of a session, where there is none with room for a message: the one that `begin` makes.
@@ -311,7 +311,7 @@ mod tests {
         for expected in [0, 1, 1] {
             let sender = confirms.sender(session.id, || begin(1)).unwrap();
             assert_eq!(sender.id().number, FIRST_SIDE_STREAM + expected);
-            sender.seal(&Content::Confirm(Vec::new()), sender.buffer(0), &mut rng).unwrap();
+            sender.seal(&Content::Confirm(Vec::new()), None, sender.buffer(0), &mut rng).unwrap();
         }
     }
 

@@ -277,6 +277,7 @@ impl<'a> SealedStreams<'a> {
             seq: opened.seq,
             is_will: joint == Joint::Alone,
             received: SystemTime::now(),
+            sent: opened.sent,
         });
         Delivery::new(self.received.admissions.head_of(opened.stream), data, joint, metadata, completion)
     }

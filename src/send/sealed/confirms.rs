@@ -277,7 +277,7 @@ impl ConfirmedStream for SealedStream {
             SealingState::Switching { next, .. } => {
                 self.confirms.restart(now);
                 self.enter(next);
-                self.seal_next(&Content::End, self.buffer(), now, rng).map(Some)
+                self.seal_next(&Content::End, None, self.buffer(), now, rng).map(Some)
             }
             unchanged => {
                 self.state = unchanged;
@@ -324,7 +324,7 @@ mod tests {
         let (stream, salt) = (StreamId { session: master.id, number: 4 }, [2; 8]);
         for (number, expected) in [(4, Some(9)), (5, None)] {
             let content = Content::Refused { stream: number, salt, seq: 9 };
-            let refused = sender.seal(&content, sender.buffer(0), rng).unwrap();
+            let refused = sender.seal(&content, None, sender.buffer(0), rng).unwrap();
             let news = confirms.receive(&refused, (stream, salt), now).unwrap();
             assert_eq!(
                 news.map(|news| matches!(news, News::Refused(seq) if Some(seq) == expected)),
@@ -347,12 +347,12 @@ mod tests {
             Content::Confirm(vec![Confirmed { stream: 4, salt: theirs, next: 1 }]),
             Content::Refused { stream: 4, salt: theirs, seq: 0 },
         ] {
-            let sealed = sender.seal(&content, sender.buffer(0), rng).unwrap();
+            let sealed = sender.seal(&content, None, sender.buffer(0), rng).unwrap();
             assert!(matches!(confirms.receive(&sealed, (stream, ours), now), Ok(Some(News::Copied))));
             assert_eq!(confirms.unconfirmed().messages, 1);
         }
         let confirm = Content::Confirm(vec![Confirmed { stream: 4, salt: ours, next: 1 }]);
-        let sealed = sender.seal(&confirm, sender.buffer(0), rng).unwrap();
+        let sealed = sender.seal(&confirm, None, sender.buffer(0), rng).unwrap();
         assert!(matches!(confirms.receive(&sealed, (stream, ours), now), Ok(Some(News::Confirmed(1)))));
         assert_eq!(confirms.unconfirmed().messages, 0);
     }

@@ -36,12 +36,14 @@ use crate::session::Session;
 use crate::sessions::LinkSessions;
 use crate::space_wait::SpaceWait;
 use crate::spool::Pending;
-use crate::stream::{Content, Continues, Preamble, max_record_len};
+use crate::stream::{Content, Continues, Preamble, SentTime, max_record_len};
 
 /// The stream of a run, or one after another.
 pub(super) struct SealedStream {
     sessions: LinkSessions,
     max_message: usize,
+    /// How many bytes of data less a message carries for its time.
+    time_room: usize,
     /// The broker keeps the newest message with bytes of the input.
     retain: bool,
     /// The topics of the session that was used last: the last words of a stream are sent there, too.
@@ -70,6 +72,7 @@ impl SealedStream {
         Ok(Self {
             sessions,
             max_message: link.config.mqtt.max_message,
+            time_room: options.time_room(),
             retain: link.config.mqtt.retain,
             topics,
             state: SealingState::Idle,
@@ -109,10 +112,17 @@ impl SealedStream {
     }
 
     /// Seals the next message of the open stream. `message` is of [`OutgoingStream::buffer`].
-    fn seal_next(&mut self, content: &Content, message: BytesMut, now: Instant, rng: &mut ThreadRng) -> Result<Bytes> {
+    fn seal_next(
+        &mut self,
+        content: &Content,
+        sent: Option<SentTime>,
+        message: BytesMut,
+        now: Instant,
+        rng: &mut ThreadRng,
+    ) -> Result<Bytes> {
         let stream = self.state.open_stream()?;
         let has_data = stream.sender.data_len(&message) > 0;
-        let sealed = stream.seal(content, message, &mut self.confirms, now, rng)?;
+        let sealed = stream.seal(content, sent, message, &mut self.confirms, now, rng)?;
         if self.retain && has_data {
             self.confirms.retained(&sealed);
         }
@@ -167,7 +177,7 @@ impl OutgoingStream for SealedStream {
             },
         };
         stream.checked_version = Some(self.sessions.version());
-        let max_data = stream.sender.max_record_len();
+        let max_data = stream.sender.max_record_len() - self.time_room;
         self.confirms.restart(now);
         self.enter(stream);
         Ok(Some(max_data))
@@ -180,10 +190,10 @@ impl OutgoingStream for SealedStream {
     fn limit_messages(&mut self, max_message: usize) -> usize {
         let (lower, pad) = (self.max_message.min(max_message), self.sessions.pad());
         // With padding there may be no room left for data: then the broker refuses what is too long.
-        if max_record_len(lower, pad) > 0 {
+        if max_record_len(lower, pad) > self.time_room {
             self.max_message = lower;
         }
-        max_record_len(self.max_message, pad)
+        max_record_len(self.max_message, pad) - self.time_room
     }
 
     fn max_message(&self) -> usize {
@@ -235,11 +245,12 @@ impl OutgoingStream for SealedStream {
     fn seal(
         &mut self,
         content: &Content,
+        sent: Option<SentTime>,
         message: BytesMut,
         now: Instant,
         rng: &mut ThreadRng,
     ) -> Result<Option<Bytes>> {
-        self.seal_next(content, message, now, rng).map(Some)
+        self.seal_next(content, sent, message, now, rng).map(Some)
     }
 
     fn next_due(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>> {

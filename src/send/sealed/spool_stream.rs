@@ -74,7 +74,7 @@ impl SpoolStream for SealedStream {
         if !is_due || self.is_closed() {
             return Ok(None);
         }
-        self.seal_next(&Content::End, self.buffer(), now, rng).map(Some)
+        self.seal_next(&Content::End, None, self.buffer(), now, rng).map(Some)
     }
 
     fn is_closed(&self) -> bool {

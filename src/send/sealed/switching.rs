@@ -22,7 +22,7 @@ use super::confirms::Confirms;
 use super::{OutgoingStream, SealedStream};
 use crate::send::outgoing::OutgoingMessage;
 use crate::session::Session;
-use crate::stream::{Content, Continues, Sender};
+use crate::stream::{Content, Continues, Sender, SentTime};
 use crate::{Error, Exit, Result};
 
 /// A stream that messages can be sealed in, and its session.
@@ -44,13 +44,14 @@ impl ActiveStream {
     pub(super) fn seal(
         &mut self,
         content: &Content,
+        sent: Option<SentTime>,
         message: BytesMut,
         confirms: &mut Confirms,
         now: Instant,
         rng: &mut ThreadRng,
     ) -> Result<Bytes> {
         let data_len = self.sender.data_len(&message);
-        let sealed = self.sender.seal(content, message, rng)?;
+        let sealed = self.sender.seal(content, sent, message, rng)?;
         confirms.sent(&sealed, data_len, now);
         Ok(sealed)
     }
@@ -145,7 +146,7 @@ impl SealedStream {
                     return Ok(None);
                 };
                 let (content, message) = (Content::Continued(next.sender.id()), old.sender.buffer(0));
-                let continued = old.seal(&content, message, &mut self.confirms, now, rng)?;
+                let continued = old.seal(&content, None, message, &mut self.confirms, now, rng)?;
                 self.state = SealingState::Switching { old, next };
                 Ok(Some(continued))
             }
@@ -261,11 +262,11 @@ impl SealedStream {
         self.abandon_stream(now);
         self.enter(next);
         for sealed in messages {
-            let (content, data) = old.sender.read_back(&sealed)?;
+            let (content, sent, data) = old.sender.read_back(&sealed)?;
             // What has a position is sealed again in that place: left out, what follows would be a duplicate to the
             // receiver. A continued has none, and says where the old stream continues, which is here.
             if content.has_position() {
-                self.seal_again(&content, &data, now, rng)?;
+                self.seal_again(&content, sent, &data, now, rng)?;
             }
         }
         Ok(())
@@ -307,15 +308,22 @@ impl SealedStream {
     }
 
     /// Seals what a message carried, in as many as it takes.
-    fn seal_again(&mut self, content: &Content, data: &[u8], now: Instant, rng: &mut ThreadRng) -> Result<()> {
-        let max_data = self.state.open_stream()?.sender.max_record_len();
+    fn seal_again(
+        &mut self,
+        content: &Content,
+        sent: Option<SentTime>,
+        data: &[u8],
+        now: Instant,
+        rng: &mut ThreadRng,
+    ) -> Result<()> {
+        let max_data = self.state.open_stream()?.sender.max_record_len() - self.time_room;
         let mut rest = data;
         loop {
             let (piece, others) = rest.split_at(rest.len().min(max_data));
             let content = if others.is_empty() { content } else { &Content::Data };
             let mut message = self.buffer();
             message.extend_from_slice(piece);
-            let payload = self.seal_next(content, message, now, rng)?;
+            let payload = self.seal_next(content, sent, message, now, rng)?;
             if !self.confirms.are_asked_for() {
                 self.unpublished.push(OutgoingMessage::new(payload, piece.len(), false));
             }

@@ -64,7 +64,7 @@ fn a_segment_that_is_damaged_or_gone_in_the_middle_is_an_error() {
     let read_to_end = || {
         let mut spool = home.open()?;
         let mut records = 0;
-        while spool.read(&mut BytesMut::new(), usize::MAX)? == Found::Record {
+        while matches!(spool.read(&mut BytesMut::new(), RecordLimit::NONE)?, Found::Record(_)) {
             records += 1;
         }
         Ok(records)
@@ -115,7 +115,7 @@ fn a_record_with_the_number_of_another_one_is_an_error() {
     let mut spool = home.open().unwrap();
     let mut buffer = BytesMut::new();
     assert!(read_one(&mut spool, &mut buffer));
-    let error = spool.read(&mut buffer, usize::MAX).unwrap_err();
+    let error = spool.read(&mut buffer, RecordLimit::NONE).unwrap_err();
     assert_eq!(error.exit(), Exit::DataLost);
 }
 

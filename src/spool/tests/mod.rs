@@ -2,6 +2,7 @@
 
 mod damage;
 mod several_runs;
+mod times;
 
 use std::fs;
 use std::path::PathBuf;
@@ -35,7 +36,7 @@ impl Home {
     }
 
     fn options(&self) -> SpoolOptions {
-        SpoolOptions { dir: self.dir(), max: Size::new(64 << 20) }
+        SpoolOptions { dir: self.dir(), max: Size::new(64 << 20), keeps_times: false }
     }
 
     fn owner(&self) -> Owner<'_> {
@@ -65,11 +66,11 @@ impl Home {
 }
 
 fn put(spool: &mut impl RecordStore, record: &[u8]) {
-    assert_eq!(spool.append(&[record]).unwrap(), Appended::Records(1));
+    assert_eq!(spool.append(&[record.into()]).unwrap(), Appended::Records(1));
 }
 
 fn read_one(spool: &mut Spool, buffer: &mut BytesMut) -> bool {
-    spool.read(buffer, usize::MAX).unwrap() == Found::Record
+    spool.read(buffer, RecordLimit::NONE).unwrap() == Found::Record(None)
 }
 
 fn read_all(spool: &mut Spool) -> Vec<Vec<u8>> {
@@ -129,7 +130,8 @@ fn a_record_that_an_earlier_version_began_ends_before_the_next_one() {
     for more in [&[][..], &[&b"two\n"[..], b""]] {
         let mut spool = home.open().unwrap();
         assert!(spool.pending().messages == 2);
-        assert_eq!(spool.append(more).unwrap(), Appended::Records(more.len()));
+        let records: Vec<_> = more.iter().copied().map(Record::from).collect();
+        assert_eq!(spool.append(&records).unwrap(), Appended::Records(more.len()));
         let expected = [&[&b"one\n"[..], b"half a li"], more].concat();
         assert_eq!(read_all(&mut spool), expected);
     }
@@ -152,8 +154,9 @@ fn what_waits_is_cut_anew_under_new_numbers() {
     }
     spool.start_sequence(at(3), false).unwrap();
     let mut buffer = BytesMut::new();
-    assert_eq!(spool.read(&mut buffer, 4).unwrap(), Found::Record);
-    assert_eq!((spool.read(&mut buffer, 4).unwrap(), &buffer[..]), (Found::TooLong, &b"sent"[..]));
+    let limit = RecordLimit::new(4, 0);
+    assert_eq!(spool.read(&mut buffer, limit).unwrap(), Found::Record(None));
+    assert_eq!((spool.read(&mut buffer, limit).unwrap(), &buffer[..]), (Found::TooLong, &b"sent"[..]));
     assert!(!spool.is_acknowledged());
     spool.acknowledge(1).unwrap();
     assert!(spool.is_acknowledged());

@@ -8,7 +8,7 @@ fn records_of_several_runs_come_out_in_the_order_in_which_they_went_in() {
     let mut spool = home.open().unwrap();
     let mut inlets = [home.inlet(), home.inlet()];
     put(&mut spool, b"0");
-    assert_eq!(inlets[0].append(&[b"1"]).unwrap(), Appended::Busy, "the sender is asked to give way");
+    assert_eq!(inlets[0].append(&[b"1".into()]).unwrap(), Appended::Busy, "the sender is asked to give way");
     assert!(spool.bell().unwrap().is_some());
     spool.share().unwrap();
     for round in 0..3 {
@@ -92,7 +92,7 @@ fn no_run_appends_while_another_one_cuts_anew() {
     // It died before it gave the new segment its name.
     fs::write(home.dir().join("0000000000000001.cut"), "").unwrap();
     let mut inlet = home.inlet();
-    assert_eq!(inlet.append(&[b"next"]).unwrap(), Appended::Busy);
+    assert_eq!(inlet.append(&[b"next".into()]).unwrap(), Appended::Busy);
     drop(spool);
     let mut spool = home.open().unwrap();
     spool.share().unwrap();
@@ -132,7 +132,7 @@ fn a_run_appends_after_what_was_cut_anew_by_one_that_was_killed() {
         }
         if removed.is_none() {
             fs::rename(&new, new.with_extension("cut")).unwrap();
-            assert_eq!(inlet.append(&[b"next"]).unwrap(), Appended::Busy);
+            assert_eq!(inlet.append(&[b"next".into()]).unwrap(), Appended::Busy);
             home.open().unwrap();
         }
         put(&mut inlet, b"next");
@@ -151,7 +151,7 @@ fn a_full_spool_is_full_for_every_run() {
     let options = SpoolOptions { max: Size::new(100), ..home.options() };
     let mut inlet = Inlet::open(&options, home.owner()).unwrap().unwrap();
     put(&mut inlet, &[b'x'; 50]);
-    assert_eq!(inlet.append(&[&[b'x'; 50]]).unwrap(), Appended::Full);
+    assert_eq!(inlet.append(&[(&[b'x'; 50]).into()]).unwrap(), Appended::Full);
     spool.share().unwrap();
     assert_eq!(read_all(&mut spool).len(), 1);
     spool.acknowledge(1).unwrap();
@@ -166,7 +166,7 @@ fn of_records_that_do_not_all_fit_the_first_ones_are_appended() {
     let options = SpoolOptions { max: Size::new(100), ..home.options() };
     let mut inlet = Inlet::open(&options, home.owner()).unwrap().unwrap();
     // With their heads three of them fit.
-    let lines = [&b"0123456789"[..]; 7];
+    let lines = [b"0123456789".into(); 7];
     assert_eq!(inlet.append(&lines).unwrap(), Appended::Records(3));
     assert_eq!(inlet.append(&lines[3..]).unwrap(), Appended::Full);
     spool.share().unwrap();
@@ -185,7 +185,7 @@ fn a_run_never_waits_for_the_right_to_append() {
     let other = files::lock(&dir, "append").unwrap();
     let (done, outcome) = std::sync::mpsc::channel();
     let appends = std::thread::spawn(move || {
-        let appended = spool.append(&[b"two"]).unwrap();
+        let appended = spool.append(&[b"two".into()]).unwrap();
         spool.share().unwrap();
         assert!(spool.is_behind());
         assert_eq!(read_all(&mut spool), [b"one"]);
@@ -271,7 +271,7 @@ fn a_run_that_is_alone_again_takes_no_lock_for_each_record() {
     for _ in 0..200 {
         put(&mut spool, b"own");
     }
-    assert_eq!(inlet.append(&[b"late"]).unwrap(), Appended::Busy);
+    assert_eq!(inlet.append(&[b"late".into()]).unwrap(), Appended::Busy);
     spool.share().unwrap();
     put(&mut inlet, b"late");
     put(&mut spool, b"last");

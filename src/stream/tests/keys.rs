@@ -26,8 +26,8 @@ fn a_sender_reads_back_what_it_sealed_in_the_part_before() {
         sender.jump((part << 20) - 1);
         let sent = [data(&mut sender, b"a"), data(&mut sender, b"b")];
         for (message, bytes) in sent.iter().zip([b"a", b"b"]) {
-            let (content, read) = sender.read_back(message).unwrap();
-            assert_eq!((content, &read[..]), (Content::Data, &bytes[..]));
+            let (content, sent, read) = sender.read_back(message).unwrap();
+            assert_eq!((content, sent, &read[..]), (Content::Data, None, &bytes[..]));
         }
     }
 }

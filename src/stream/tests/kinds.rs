@@ -176,7 +176,7 @@ fn a_preamble_crosses_and_only_the_first_message_has_it() {
     let preamble = Preamble { continues, kept: true, ..Preamble::default() };
     let mut sender = sender(&master, 2);
     sender.begin_with(preamble.clone());
-    let room = sender.max_data_len() - preamble.len(sender.id());
+    let room = sender.max_data_len() - preamble.before(sender.id(), 0, None).len();
     let mut buffer = sender.buffer(room + 1);
     buffer.put_bytes(7, room + 1);
     assert!(sender.data(buffer, &mut rng()).is_err(), "the preamble takes its room");

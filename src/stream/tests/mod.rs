@@ -30,6 +30,7 @@ mod path;
 mod refused;
 mod retransmit;
 mod scoreboard;
+mod sent;
 mod sessions;
 mod streams;
 mod vectors;
@@ -87,7 +88,7 @@ fn end(sender: &mut Sender, bytes: &[u8]) -> Bytes {
 /// Seals what carries no data.
 fn seal_control(sender: &mut Sender, content: &Content) -> crate::Result<Bytes> {
     let buffer = sender.buffer(0);
-    sender.seal(content, buffer, &mut rng())
+    sender.seal(content, None, buffer, &mut rng())
 }
 
 /// Has a stream say that it continues another one from a position on.

@@ -39,6 +39,7 @@ fn what_the_old_program_has_nothing_for_is_refused_with_the_reason() {
         (device.recv(&["--last", LINK]), "it retains no messages"),
         (device.send(&["--confirm", LINK]), "it confirms nothing"),
         (device.send(&["--will", "x", LINK]), "out of step"),
+        (device.send(&["--stamp", LINK]), "texts"),
         (device.send(&["--to", "a", LINK]), "has no name"),
         (device.send(&["-b", LINK]), "texts, one per line"),
         (device.send(&["--spool", "spool", "--confirm", LINK]), "it confirms nothing"),

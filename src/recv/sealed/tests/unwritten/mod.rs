@@ -250,7 +250,7 @@ fn a_stream_of_which_nothing_is_written_yet_is_wanted_after_a_kill_whatever_came
         let mut unwritten = continuing(&run, 1, &origin, 1);
         let mut came: Vec<_> = (0..2).map(|_| message(&mut unwritten)).skip(usize::from(is_headless)).collect();
         let buffer = unwritten.buffer(0);
-        came.push(unwritten.seal(&Content::End, buffer, &mut StdRng::seed_from_u64(1)).unwrap());
+        came.push(unwritten.seal(&Content::End, None, buffer, &mut StdRng::seed_from_u64(1)).unwrap());
         let _waiting: Vec<_> = came.iter().map(|message| run.accept(message, true)).collect();
         // One of which it is told later that it continues the same, or one that says so itself.
         let mut newer = if is_told { headless(&run, 2, &origin, 3) } else { continuing(&run, 2, &origin, 3) };

@@ -204,7 +204,9 @@ impl MessageSource for Direct<'_> {
             _ if self.has_read => "all that was read was delivered, but not the end of the stream",
             _ => "nothing was read, but the end of the stream was not delivered",
         };
-        Error::new(Exit::TryAgain, what).because(why)
+        // No data is lost by that.
+        let exit = if exit == Exit::DataLost { Exit::TryAgain } else { exit };
+        Error::new(exit, what).because(why)
     }
 
     fn interrupted(&self, cause: Error, in_flight: Pending) -> Error {

@@ -245,8 +245,8 @@ impl<'a> EventLoop<'a> {
     }
 
     /// Step 5: sends what was published, then waits until the broker's socket is ready, a signal comes, `own` is ready,
-    /// or the run's `deadline` or that of [`EventLoop::broker`] passes. Where events are queued that the run may take, it
-    /// only looks what is ready.
+    /// or the run's `deadline` or that of [`EventLoop::broker`] passes. Returns at once where events are left that the run
+    /// may take now: nothing more is read before they are taken, or the queue would grow without bound.
     ///
     /// # Errors
     /// As [`stdio::wait`].
@@ -256,7 +256,11 @@ impl<'a> EventLoop<'a> {
         deadline: Option<Instant>,
         now: Instant,
     ) -> Result<()> {
+        let has_left = self.broker.has_event() && !self.paused;
         self.flush(now);
+        if has_left {
+            return Ok(());
+        }
         // At QoS 0 the socket taking a message is all that ever happens to it, and poll(2) would not tell. A run with a
         // long input has such an event in each turn, so it must look at the sockets all the same, or it never reads.
         let has_event = self.broker.has_event() && !self.paused;

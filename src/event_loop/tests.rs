@@ -125,3 +125,51 @@ fn a_run_that_publishes_at_qos_0_in_each_turn_reads_what_the_broker_sends() {
     });
     outcome.recv_timeout(HANG_TIMEOUT).expect("it reads");
 }
+
+/// The payloads of the messages that are queued.
+fn messages(events: &mut EventLoop<'_>) -> Vec<u8> {
+    let mut payloads = Vec::new();
+    while let Some(event) = events.next_event().unwrap() {
+        if let BrokerEvent::Message(message) = event {
+            payloads.extend(&message.payload);
+        }
+    }
+    payloads
+}
+
+#[test]
+fn nothing_more_is_read_before_what_is_left_is_taken() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (told, written) = mpsc::channel();
+    thread::spawn(move || {
+        let mut answers = [&b"\x30\x04\0\x01ta\x30\x04\0\x01tb"[..], b"\x30\x04\0\x01tc"].into_iter();
+        serve(&listener, |mut stream, _| {
+            stream.write_all(answers.next().unwrap_or_default()).unwrap();
+            told.send(()).unwrap();
+        })
+    });
+    let report = Reporter::to("sts-test", Level::Error, Box::new(std::io::sink()));
+    let (signals, _sent) = Signals::simulated();
+    let (mut events, mut now) = connected(port, signals, &report);
+    let mut turn = |events: &mut EventLoop<'_>, publishes: bool| {
+        if publishes {
+            events.broker.publish("t", "answer".into(), Qos::AtMostOnce, false).unwrap();
+        }
+        events.wait(None, None, now).unwrap();
+        if publishes {
+            written.recv_timeout(HANG_TIMEOUT).expect("it answers");
+        }
+        now = events.begin_turn();
+    };
+    turn(&mut events, true);
+    while !matches!(events.next_event().unwrap(), Some(BrokerEvent::Message(_))) {
+        turn(&mut events, false);
+    }
+    // The second message is left, while the third one comes.
+    turn(&mut events, true);
+    turn(&mut events, false);
+    assert_eq!(messages(&mut events), b"b");
+    turn(&mut events, false);
+    assert_eq!(messages(&mut events), b"c");
+}

@@ -142,7 +142,7 @@ impl Link {
 
     /// Whether this is a link of STS/2 that only has a session of the old program.
     #[cfg(feature = "legacy")]
-    pub(crate) fn has_only_legacy_session(&self) -> bool {
+    fn has_only_legacy_session(&self) -> bool {
         let link = &self.config.link;
         // Looked for by its name: a gateway may have a hundred thousand others.
         let is_there = self.config.sealed().is_some() && cache::has_legacy_file(&self.runtime_dir, link);

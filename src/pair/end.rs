@@ -14,7 +14,7 @@ use crate::handshake::Peer;
 use crate::link::{Link, Tool};
 use crate::mqtt::Qos;
 use crate::name::PeerName;
-use crate::peers::LinkPeers;
+use crate::peers::{AcceptedPeers, LinkPeers};
 use crate::report::Reporter;
 use crate::session::Standing;
 use crate::sessions::fresh_salt;
@@ -50,12 +50,14 @@ pub fn run(link: &Link, options: EndOptions<'_>, report: &Reporter) -> Result<()
         return super::legacy::end(link, legacy, options, report);
     }
     let EndOptions { to, timeout } = options;
+    let mut ended = false;
     #[cfg(feature = "legacy")]
     if to.is_none()
+        && link.config.sealed().is_some()
         && let Ok(cache) = link.cache()
     {
-        let is_all = link.has_only_legacy_session();
-        if super::legacy::delete_replaced(&cache, report)? && is_all {
+        ended = super::legacy::delete_replaced(&cache, report)?;
+        if ended && cache.load().is_ok_and(|sessions| sessions.is_empty()) {
             return Ok(());
         }
     }
@@ -77,15 +79,20 @@ pub fn run(link: &Link, options: EndOptions<'_>, report: &Reporter) -> Result<()
     if !kills.is_empty() {
         told = told.and(publish(link, kills, timeout, report).map_err(|error| error.and_hint(PEER_NOT_TOLD)));
     }
+    ended |= delete_sessions(&cache, &accepted, report)?;
+    if ended { told } else { Err(cache.no_session().hint(PEER_NOT_TOLD)) }
+}
+
+/// Deletes the sessions with each of these peers, whatever kept KILL from being made or sent; false if there were none.
+fn delete_sessions(cache: &Cache, accepted: &AcceptedPeers, report: &Reporter) -> Result<bool> {
     let mut ended = false;
     for Peer { name, key } in accepted.iter() {
-        // Whatever kept KILL from being made or sent: these keys must go.
         if cache.delete_all(key.fingerprint().as_bytes())? {
             report.info(format_args!("deleted the sessions with {name}"));
             ended = true;
         }
     }
-    if ended { told } else { Err(cache.no_session().hint(PEER_NOT_TOLD)) }
+    Ok(ended)
 }
 
 /// The KILL for a peer; `None` if there is no session to seal it under.

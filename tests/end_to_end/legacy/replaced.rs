@@ -82,3 +82,30 @@ fn end_deletes_the_session_with_the_old_program() {
     Process::spawn(fresh.pair(&["--end", LINK])).wait().failed(&[0], &[DELETED]);
     assert!(!session_file(&fresh).exists());
 }
+
+#[test]
+fn end_deletes_it_on_an_encrypted_link_only() {
+    let broker = Broker::start();
+    let (old, device) = (OldSession::agree(&broker), Device::bare());
+    device.configure(&settings(&broker.port().to_string(), "master", "gcm"));
+    old.was_of(&device);
+    let end = Process::spawn(device.pair(&["--end", "-o", "sts_mode=nosec", "-o", "aes=null", LINK])).wait();
+    let end = end.failed(&[64], &["nothing to pair"]);
+    assert!(session_file(&device).exists() && !end.stderr.contains(DELETED), "{}", end.stderr);
+}
+
+#[test]
+fn end_succeeds_if_it_was_the_only_one_with_a_peer_of_the_link() {
+    let broker = Broker::start();
+    let (old, pair) = (OldSession::agree(&broker), Pair::paired(&broker, "gcm"));
+    let end = || Process::spawn(pair.master.pair(&["--end", LINK])).wait();
+    end().succeeded();
+    old.was_of(&pair.master);
+    // The file of a peer that is not trusted: --end neither reads nor deletes it.
+    let of_another = pair.master.runtime_dir().join(format!("{LINK}@{}", "0".repeat(32)));
+    fs::write(&of_another, "damaged").unwrap();
+    fs::set_permissions(&of_another, Permissions::from_mode(0o600)).unwrap();
+    end().failed(&[0], &[DELETED]);
+    assert!(!session_file(&pair.master).exists() && of_another.exists());
+    end().failed(&[75], &["no session"]);
+}

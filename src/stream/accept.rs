@@ -112,8 +112,8 @@ impl SessionEntry {
 pub(crate) struct Accepted {
     /// How far the stream was received with it.
     pub(crate) progress: Progress,
-    /// How far it was before, where its stream begins with it: to be written down before anything that came after it,
-    /// as a stream that is not known may not begin any more once a newer one is.
+    /// Where its stream begins, if it begins with it: to be written down before anything that came after it, as a
+    /// stream that is not known may not begin any more once a newer one is.
     pub(crate) beginning: Option<Progress>,
     /// What was lost right before it; a message of a newer peer is lost itself.
     pub(crate) gap: Option<Gap>,
@@ -225,17 +225,19 @@ impl Receiver {
         if !has_begun {
             self.check_begins(opened)?;
         }
+        // What the run knew that was killed before it wrote the stream's first message is found again.
+        let goes_on = is_side || entry.streams.has_progress(number);
         // Nothing is refused from here on.
         let sequence = entry.streams.close_at(opened.stream).sequence;
         let moved = self.move_told(opened);
-        let Beginning { mut others, wanted, skip, sequence } = if has_begun {
+        let Beginning { mut others, wanted, skip, sequence } = if goes_on {
             Beginning { others: OtherStreams::default(), wanted: wanted.seq, skip: wanted.skip, sequence }
         } else {
             self.begin(opened)
         };
         others.moved = moved;
         let progress = opened.progress(wanted, skip, sequence);
-        let beginning = (!has_begun).then(|| opened.before(wanted, skip, sequence));
+        let beginning = (!has_begun).then(|| opened.beginning(wanted, sequence));
         let skip = if opened.seq < wanted { usize::MAX } else { usize::try_from(skip).unwrap_or(usize::MAX) };
         for over in others.superseded.iter().chain(others.closed.iter().map(|(closed, _)| closed)) {
             self.apply_over(over);

@@ -59,12 +59,11 @@ impl Opened {
         Progress { stream, salt, next: end, skip: 0, wants_confirms, state, sequence }
     }
 
-    /// How far its stream is right before it, as [`Opened::progress`].
-    pub(super) fn before(&self, wanted: u32, skip: u32, sequence: Sequence) -> Progress {
-        let Self { stream, seq, salt, wants_confirms, .. } = *self;
-        let lost = seq.saturating_sub(wanted);
-        let sequence = Sequence { position: sequence.position.saturating_add(lost.into()), ..sequence };
-        let skip = if lost == 0 { skip } else { 0 };
-        Progress { stream, salt, next: wanted + lost, skip, wants_confirms, state: StreamState::Open, sequence }
+    /// Where its stream begins, as [`Opened::progress`]: before what is lost, which the next run is to report if this
+    /// one is killed before the message is written.
+    pub(super) fn beginning(&self, wanted: u32, sequence: Sequence) -> Progress {
+        let Self { stream, salt, wants_confirms, .. } = *self;
+        let sequence = Sequence { position: sequence.position.saturating_sub(wanted.into()), ..sequence };
+        Progress { stream, salt, next: 0, skip: 0, wants_confirms, state: StreamState::Open, sequence }
     }
 }

@@ -38,6 +38,13 @@ struct Carrier {
     is_open: bool,
 }
 
+impl Carrier {
+    /// Orders the carriers of a sequence by how far they carried it.
+    fn order(&self) -> (u64, bool) {
+        (self.position, self.is_open)
+    }
+}
+
 impl Beginning {
     /// Of a stream that continues none.
     pub(super) fn of_origin(origin: Origin) -> Self {
@@ -73,9 +80,9 @@ impl Receiver {
         match awaited {
             Awaited::Nothing => true,
             Awaited::First => streams.has_begun(stream.number) || streams.is_over(stream.number),
-            Awaited::Position(Continues { origin, position }) => {
-                self.wanted_position(*origin, stream).is_none_or(|wanted| wanted >= *position)
-            }
+            Awaited::Position(Continues { origin, position }) => self
+                .wanted_position(*origin, self.carrier(*origin, stream).as_ref())
+                .is_none_or(|wanted| wanted >= *position),
         }
     }
 
@@ -112,8 +119,8 @@ impl Receiver {
     }
 
     /// The position of a sequence that is wanted next; `None` if nothing is known of the sequence.
-    fn wanted_position(&self, origin: Origin, except: StreamId) -> Option<u64> {
-        if let Some(carrier) = self.carrier(origin, except) {
+    fn wanted_position(&self, origin: Origin, carrier: Option<&Carrier>) -> Option<u64> {
+        if let Some(carrier) = carrier {
             return Some(carrier.position);
         }
         let StreamId { session, number } = origin.stream;
@@ -135,7 +142,15 @@ impl Receiver {
     fn carrier(&self, origin: Origin, except: StreamId) -> Option<Carrier> {
         let peer = self.session(origin.stream.session)?.peer;
         let carriers = self.carriers(origin, &peer).filter(|carrier| carrier.stream != except);
-        carriers.max_by_key(|carrier| (carrier.position, carrier.is_open))
+        carriers.max_by_key(Carrier::order)
+    }
+
+    /// The streams that carried a sequence before this one. One that was begun by a run that was killed may have newer
+    /// ones after it.
+    fn carriers_before(&self, origin: Origin, stream: StreamId) -> impl Iterator<Item = Carrier> {
+        let peer = self.session(origin.stream.session).map(|session| session.peer);
+        let carriers = peer.into_iter().flat_map(move |peer| self.carriers(origin, &peer).collect::<Vec<_>>());
+        carriers.filter(move |carrier| carrier.stream != stream && !self.is_older(stream, carrier.stream))
     }
 
     fn carriers(&self, origin: Origin, peer: &Digest) -> impl Iterator<Item = Carrier> {
@@ -197,12 +212,12 @@ impl Receiver {
     /// A stream carries on a sequence.
     pub(super) fn go_on(&self, continues: &Continues, stream: StreamId) -> Beginning {
         let Continues { origin, position } = *continues;
-        let Some(wanted) = self.wanted_position(origin, stream) else {
+        let carrier = self.carriers_before(origin, stream).max_by_key(Carrier::order);
+        let Some(wanted) = self.wanted_position(origin, carrier.as_ref()) else {
             let others =
                 OtherStreams { unknown: Some(position).filter(|position| *position > 0), ..OtherStreams::default() };
             return Beginning { others, wanted: 0, skip: 0, sequence: Sequence { origin, position } };
         };
-        let carrier = self.carrier(origin, stream);
         let open = carrier.filter(|carrier| self.lacks_end(carrier)).map(|carrier| self.close(carrier.stream));
         let gap = (wanted < position).then(|| {
             let lost = position - wanted - 1;
@@ -219,8 +234,7 @@ impl Receiver {
     /// The streams that carried a sequence, and its origin, if nothing of that came.
     fn superseded(&self, origin: Origin, by: StreamId) -> Vec<Progress> {
         let StreamId { session, number } = origin.stream;
-        let Some(peer) = self.session(session).map(|session| session.peer) else { return Vec::new() };
-        let open = self.carriers(origin, &peer).filter(|carrier| self.lacks_end(carrier) && carrier.stream != by);
+        let open = self.carriers_before(origin, by).filter(|carrier| self.lacks_end(carrier));
         let mut closed: Vec<_> = open.map(|carrier| self.close(carrier.stream)).collect();
         let is_over = |streams: &Streams| streams.is_over(number) || streams.is_open(number);
         if !self.streams(session).is_none_or(is_over) {
@@ -244,9 +258,17 @@ impl Receiver {
         closed.map(|other| (other, Closing::OrderUnknown)).collect()
     }
 
-    /// What is known of a stream that has not begun: the last message of the one that it continues has come.
+    /// What is known of a stream of which nothing was written: the last message of the one that it continues has come,
+    /// or an earlier run knew what it continues.
     fn announced(&self, stream: StreamId) -> Option<Announced> {
-        self.sessions.get(&stream.session)?.announced.get(&stream.number).copied()
+        let entry = self.sessions.get(&stream.session)?;
+        if entry.streams.has_begun(stream.number) {
+            let sequence = entry.streams.close_at(stream).sequence;
+            if sequence.origin.stream != stream {
+                return Some(Announced::Placed(sequence));
+            }
+        }
+        entry.announced.get(&stream.number).copied()
     }
 
     /// Notes where the stream begins that an accepted message names as the next one: who withholds the first message

@@ -185,12 +185,14 @@ impl Streams {
 
     /// Whether a message of a stream was received, which need not be written: one may be open because of a will.
     pub(super) fn has_begun(&self, stream: u32) -> bool {
-        // Its first message says what it continues, a will does not.
-        let continues = |open: &StreamProgress| {
-            let origin = open.sequence.origin;
-            origin.salt != Salt::default() && (origin.stream.number, origin.salt) != (stream, open.salt)
-        };
-        self.open.get(&stream).is_some_and(|open| open.next > 0 || open.skip > 0 || continues(open))
+        // A message says what its stream continues, or that it continues none; a will does not.
+        let is_placed = self.open.get(&stream).is_some_and(|open| open.sequence.origin.salt != Salt::default());
+        is_placed || self.has_progress(stream)
+    }
+
+    /// Whether more is known of an open stream than where it begins.
+    pub(super) fn has_progress(&self, stream: u32) -> bool {
+        self.open.get(&stream).is_some_and(|open| open.next > 0 || open.skip > 0)
     }
 
     /// Where the sequence of each stream is, as far as that is known, and whether more is to come of the stream.

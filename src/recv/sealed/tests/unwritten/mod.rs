@@ -1,6 +1,7 @@
 //! Claim: what is accepted and not written of a stream that another one closes, or puts into another sequence, is still wanted
 //! by the next run, and its repetition is acknowledged no earlier than it.
 
+mod kill;
 mod run_end;
 
 use super::super::admissions::Admissions;

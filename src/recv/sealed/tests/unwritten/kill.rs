@@ -1,0 +1,74 @@
+//! Claim: what a killed run knew of a message that it did not write is found again by the next one: what is lost before
+//! the message, and which streams are over with it.
+
+use super::*;
+
+/// Accepts the first message of a stream, writes one of another stream, and kills the run. Returns the message as the next
+/// run accepts it.
+fn killed(run: &mut Run<'_>, came: &bytes::Bytes) -> Delivery {
+    let _waiting = run.accept(came, true);
+    let mut other = run.sender(9);
+    let written = run.accept(&message(&mut other), true);
+    run.write(written);
+    run.restart();
+    run.accept(came, true)
+}
+
+fn lost(run: &Run<'_>) -> u64 {
+    run.streams.received.log.state().session(run.device.id).map_or(0, |(_, counters)| counters.lost)
+}
+
+#[test]
+fn a_gap_is_reported_again_after_a_kill_and_counted_once() {
+    let report = silent();
+    for continues in [false, true] {
+        let mut run = Run::new(&report);
+        let mut origin = run.sender(0);
+        let mut sender = if continues { continuing(&run, 1, &origin, 4) } else { run.sender(1) };
+        if continues {
+            let written = run.accept(&message(&mut origin), false);
+            run.write(written);
+        } else {
+            let _lost: Vec<_> = (0..3).map(|_| message(&mut sender)).collect();
+        }
+        let repeated = killed(&mut run, &message(&mut sender));
+        assert_eq!(lost(&run), 0, "continues: {continues}");
+        assert!(repeated.completion.follows_gap(), "continues: {continues}");
+        run.write(repeated);
+        assert_eq!(lost(&run), 3, "continues: {continues}");
+    }
+}
+
+#[test]
+fn a_stream_that_another_one_continues_is_over_after_a_kill_too() {
+    let report = silent();
+    // Without its first message, it may continue any older one.
+    for is_headless in [false, true] {
+        let mut run = Run::new(&report);
+        let mut origin = run.sender(0);
+        let written = run.accept(&message(&mut origin), false);
+        run.write(written);
+        let withheld = message(&mut origin);
+        let mut sender = if is_headless { headless(&run, 1, &origin, 1) } else { continuing(&run, 1, &origin, 1) };
+        let repeated = killed(&mut run, &message(&mut sender));
+        run.write(repeated);
+        let is_accepted = matches!(run.take(&withheld, true), Disposition::Deliver(_));
+        assert!(!is_accepted, "headless: {is_headless}");
+    }
+}
+
+#[test]
+fn what_an_older_stream_carried_is_not_accepted_again_after_a_kill() {
+    let report = silent();
+    let mut run = Run::new(&report);
+    let mut origin = run.sender(0);
+    for _ in 0..2 {
+        let written = run.accept(&message(&mut origin), false);
+        run.write(written);
+    }
+    let mut sender = continuing(&run, 1, &origin, 1);
+    let repeated = killed(&mut run, &message(&mut sender));
+    assert!(repeated.data.is_empty(), "the origin carried it");
+    run.write(repeated);
+    assert_eq!(run.accept(&message(&mut sender), true).data, b"data"[..]);
+}

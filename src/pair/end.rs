@@ -50,13 +50,17 @@ pub fn run(link: &Link, options: EndOptions<'_>, report: &Reporter) -> Result<()
         return super::legacy::end(link, legacy, options, report);
     }
     let EndOptions { to, timeout } = options;
-    let mut ended = false;
+    let (mut ended, mut told) = (false, Ok(()));
     #[cfg(feature = "legacy")]
     if to.is_none()
         && link.config.sealed().is_some()
         && let Ok(cache) = link.cache()
     {
-        ended = super::legacy::delete_replaced(&cache, report)?;
+        // An error keeps no other session.
+        ended = super::legacy::delete_replaced(&cache, report).unwrap_or_else(|error| {
+            told = Err(error);
+            false
+        });
         if ended && cache.load().is_ok_and(|sessions| sessions.is_empty()) {
             return Ok(());
         }
@@ -67,7 +71,6 @@ pub fn run(link: &Link, options: EndOptions<'_>, report: &Reporter) -> Result<()
     }
     let cache = link.cache()?;
     let accepted = peers.accepted()?;
-    let mut told = Ok(());
     let mut kills = VecDeque::new();
     for Peer { key, .. } in accepted.iter() {
         match kill(link, &peers, &cache, key.fingerprint().as_bytes()) {
@@ -80,7 +83,7 @@ pub fn run(link: &Link, options: EndOptions<'_>, report: &Reporter) -> Result<()
         told = told.and(publish(link, kills, timeout, report).map_err(|error| error.and_hint(PEER_NOT_TOLD)));
     }
     ended |= delete_sessions(&cache, &accepted, report)?;
-    if ended { told } else { Err(cache.no_session().hint(PEER_NOT_TOLD)) }
+    if ended { told } else { told.and(Err(cache.no_session().hint(PEER_NOT_TOLD))) }
 }
 
 /// Deletes the sessions with each of these peers, whatever kept KILL from being made or sent; false if there were none.

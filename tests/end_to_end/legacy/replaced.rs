@@ -109,3 +109,12 @@ fn end_succeeds_if_it_was_the_only_one_with_a_peer_of_the_link() {
     assert!(!session_file(&pair.master).exists() && of_another.exists());
     end().failed(&[75], &["no session"]);
 }
+
+#[test]
+fn end_deletes_the_other_sessions_even_if_it_cannot_be_deleted() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    fs::create_dir(session_file(&pair.master)).unwrap();
+    let end = Process::spawn(pair.master.pair(&["--end", LINK])).wait();
+    end.failed(&[1, 77], &["@sts1", "deleted the sessions with gateway"]);
+}

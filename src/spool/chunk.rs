@@ -75,7 +75,7 @@ fn flags(ends: bool, has_time: bool) -> u32 {
 }
 
 impl ChunkHeader {
-    /// Reads a header; what it says is not checked before [`ChunkHeader::fits`].
+    /// Reads a header; what it says is not checked before [`ChunkHeader::read`].
     pub(super) fn parse(bytes: &[u8; CHUNK_HEADER_LEN]) -> Self {
         let (sum, rest) = bytes.split_first_chunk::<8>().expect("a header is longer than its sum");
         let (record, rest) = rest.split_first_chunk::<8>().expect("a header is longer than sum and record");

@@ -256,14 +256,14 @@ impl<'a> EventLoop<'a> {
         deadline: Option<Instant>,
         now: Instant,
     ) -> Result<()> {
-        let has_left = self.broker.has_event() && !self.paused;
+        let has_left = self.has_event();
         self.flush(now);
         if has_left {
             return Ok(());
         }
         // At QoS 0 the socket taking a message is all that ever happens to it, and poll(2) would not tell. A run with a
         // long input has such an event in each turn, so it must look at the sockets all the same, or it never reads.
-        let has_event = self.broker.has_event() && !self.paused;
+        let has_event = self.has_event();
         // What a layer of encryption holds back has left the socket.
         let at_once = (has_event || self.broker.has_unread()).then_some(now);
         // One that has passed is of a run that does something else now.
@@ -292,6 +292,11 @@ impl<'a> EventLoop<'a> {
             let _ = rustix::io::read(&*bell, &mut [0; 512]);
         }
         Ok(())
+    }
+
+    /// Whether an event is queued that the run may take now.
+    fn has_event(&self) -> bool {
+        self.broker.has_event() && !self.paused
     }
 
     /// Sends what was published, as far as that goes without waiting.

@@ -82,6 +82,11 @@ impl Delivery {
         Self { stream, data, joint, metadata, completion }
     }
 
+    /// What is owed after all that came of a stream before is written, without data of its own.
+    pub(super) fn without_data(stream: StreamId, completion: Completion) -> Self {
+        Self::new(stream, Bytes::new(), Joint::Continues, None, completion)
+    }
+
     /// Splits off the first `len` bytes; what is left settles the message.
     pub(super) fn split_to(&mut self, len: usize) -> Self {
         Self {

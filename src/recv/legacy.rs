@@ -14,6 +14,7 @@ use super::left_messages::LeftMessage;
 use super::{RecvOptions, SESSION_ENDED, Scope};
 use crate::config::Legacy;
 use crate::crypto::legacy::BLOCK_LEN;
+use crate::event_loop::next_deadline;
 use crate::files::Lock;
 use crate::legacy::{Decrypted, OTHER_AES, Store, is_text, refused};
 use crate::link::Link;
@@ -287,11 +288,7 @@ impl IncomingStreams for LegacyTexts<'_> {
 
     fn deadline(&self, now: Instant) -> Option<Instant> {
         // While standard output takes nothing, it is not looked.
-        [Some(self.session.check_at), self.unrecorded.space.retry_at()]
-            .into_iter()
-            .flatten()
-            .filter(|at| *at > now)
-            .min()
+        next_deadline(now, [Some(self.session.check_at), self.unrecorded.space.retry_at()])
     }
 
     fn is_complete(&self) -> bool {

@@ -10,6 +10,7 @@ use super::read_times::ReadTimes;
 use super::record_cutter::RecordCutter;
 use crate::report::Reporter;
 use crate::report_throttle::ReportThrottle;
+use crate::space_wait::{RETRY_INTERVAL, SPACE_AGAIN};
 use crate::spool::{Appended, Record, RecordStore};
 use crate::stdio::Input;
 use crate::text::{count, show};
@@ -19,8 +20,6 @@ use crate::{Error, Exit, Result};
 const MAX_WRITTEN_PER_TURN: usize = 1 << 20;
 /// Time between two attempts to take a lock that another run was asked to release.
 pub(super) const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(20);
-/// Time between two attempts to write to a full disk.
-const DISK_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Standard input, cut into records.
 pub(super) struct Intake<'a> {
@@ -136,7 +135,7 @@ impl<'a> Intake<'a> {
 
     fn end_full_disk(&mut self) {
         if self.disk_full.has_happened() {
-            self.report.info("there is space on the disk again");
+            self.report.info(SPACE_AGAIN);
             self.disk_full.reset();
         }
     }
@@ -179,7 +178,7 @@ impl<'a> Intake<'a> {
     pub(super) fn deadline(&self, now: Instant) -> Option<Instant> {
         let interval = match self.blocked? {
             Appended::Busy => LOCK_RETRY_INTERVAL,
-            _ => DISK_RETRY_INTERVAL,
+            _ => RETRY_INTERVAL,
         };
         Some(now + interval)
     }

@@ -38,6 +38,13 @@ pub(crate) struct ToldStream {
     pub(crate) gap: Option<Gap>,
 }
 
+impl From<Progress> for ToldStream {
+    /// A stream that is closed or moved, and nothing else with it.
+    fn from(progress: Progress) -> Self {
+        Self { progress, others: OtherStreams::default(), gap: None }
+    }
+}
+
 impl ToldStream {
     /// All streams that are over with it.
     pub(crate) fn closed(&self) -> impl Iterator<Item = &Progress> {

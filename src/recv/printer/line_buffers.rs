@@ -148,23 +148,24 @@ impl LineBuffers {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use proptest::prelude::*;
 
     use super::*;
     use crate::mqtt::{Qos, Receipt};
     use crate::recv::delivery::for_tests::{delivery, stream};
 
+    fn append_text(out: &mut String, deliveries: &[Delivery]) {
+        for delivery in deliveries {
+            out.push_str(std::str::from_utf8(&delivery.data).unwrap());
+        }
+    }
+
     #[test]
     fn nobody_waits_for_anothers_line() {
         let start = Instant::now();
         let mut lines = LineBuffers::new(100);
         let mut out = String::new();
-        let mut write = |deliveries: Vec<Delivery>| {
-            for delivery in deliveries {
-                out.push_str(std::str::from_utf8(&delivery.data).unwrap());
-            }
-        };
+        let mut write = |deliveries: Vec<Delivery>| append_text(&mut out, &deliveries);
         let (one, two) = (stream(1), StreamId { session: [2; 8], number: 1 });
         lines.push(delivery(1, 0, "half a ", false), start, &mut write);
         lines.push(Delivery { stream: two, ..delivery(1, 0, "whole\nbegun", false) }, start, &mut write);
@@ -199,11 +200,7 @@ mod tests {
         let start = Instant::now();
         let mut lines = LineBuffers::new(100);
         let mut out = String::new();
-        let mut write = |deliveries: Vec<Delivery>| {
-            for delivery in deliveries {
-                out.push_str(std::str::from_utf8(&delivery.data).unwrap());
-            }
-        };
+        let mut write = |deliveries: Vec<Delivery>| append_text(&mut out, &deliveries);
         let other = StreamId { session: [2; 8], number: 1 };
         lines.push(delivery(1, 0, "cut", false), start, &mut write);
         lines.push(Delivery { stream: other, ..delivery(1, 0, "half a ", false) }, start, &mut write);
@@ -231,15 +228,8 @@ mod tests {
         let start = Instant::now();
         let mut lines = LineBuffers::new(100);
         let mut out = String::new();
-        let mut write = |deliveries: Vec<Delivery>| {
-            for delivery in deliveries {
-                out.push_str(std::str::from_utf8(&delivery.data).unwrap());
-            }
-        };
-        let repeated = || {
-            let completion = Receipt::of(Qos::AtLeastOnce, 1).into();
-            Delivery::new(stream(1), Bytes::new(), Joint::Continues, None, completion)
-        };
+        let mut write = |deliveries: Vec<Delivery>| append_text(&mut out, &deliveries);
+        let repeated = || Delivery::without_data(stream(1), Receipt::of(Qos::AtLeastOnce, 1).into());
         lines.push(delivery(1, 0, "half a ", false), start, &mut write);
         (1..MAX_WAITING_PER_LINE).for_each(|_| lines.push(repeated(), start, &mut write));
         assert!(lines.holds(stream(1)));

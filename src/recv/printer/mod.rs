@@ -16,7 +16,6 @@ mod order;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-use bytes::Bytes;
 use rustix::event::PollFlags;
 
 pub use self::format::Format;
@@ -25,7 +24,7 @@ use self::order::OutputOrder;
 use crate::Result;
 use crate::event_loop::RunProgress;
 use crate::mqtt::Receipt;
-use crate::recv::delivery::{Completion, Delivery, Joint};
+use crate::recv::delivery::{Completion, Delivery};
 use crate::session::SessionId;
 use crate::stdio::{Output, Written};
 use crate::stream::StreamId;
@@ -75,8 +74,7 @@ impl Printer {
     /// acknowledged before they are written, they would be lost with this process.
     pub(super) fn acknowledge_repeat(&mut self, stream: StreamId, receipt: Receipt, now: Instant) {
         if self.order.holds(stream) {
-            let completion = receipt.into();
-            self.print(Delivery::new(stream, Bytes::new(), Joint::Continues, None, completion), now);
+            self.print(Delivery::without_data(stream, receipt.into()), now);
         } else {
             self.acknowledge(receipt);
         }

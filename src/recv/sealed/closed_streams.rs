@@ -3,13 +3,11 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
-
 use super::receive_log::ReceiveLog;
 use super::received_streams::ReceivedStreams;
 use crate::Result;
 use crate::cache::JournalEntry;
-use crate::recv::delivery::{Completion, Delivery, Joint};
+use crate::recv::delivery::{Completion, Delivery};
 use crate::recv::incoming::GivenUp;
 use crate::stream::{EndedStream, Progress, Receiver, StreamId, StreamState, ToldStream};
 
@@ -25,7 +23,7 @@ impl ReceivedStreams<'_> {
             if let Some(prior) = self.close_lost_end(&ended) {
                 let completion = Completion { prior, ..Completion::default() };
                 let stream = self.admissions.head_of(ended.stream);
-                return Some(Delivery::new(stream, Bytes::new(), Joint::Continues, None, completion));
+                return Some(Delivery::without_data(stream, completion));
             }
         }
     }
@@ -45,7 +43,7 @@ impl ReceivedStreams<'_> {
     pub(super) fn next_recordable(&mut self) -> Option<Delivery> {
         let (stream, prior) = self.take_recordable()?;
         let completion = Completion { prior, ..Completion::default() };
-        Some(Delivery::new(self.admissions.head_of(stream), Bytes::new(), Joint::Continues, None, completion))
+        Some(Delivery::without_data(self.admissions.head_of(stream), completion))
     }
 
     fn take_recordable(&mut self) -> Option<(StreamId, Vec<JournalEntry>)> {

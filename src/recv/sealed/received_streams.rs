@@ -118,7 +118,7 @@ impl<'a> ReceivedStreams<'a> {
         for &(progress, why) in &others.closed {
             self.admissions.end(progress.stream);
             self.reports.stream_closed(&name(), progress.stream.number, why);
-            self.unrecorded.push(ToldStream { progress, others: OtherStreams::default(), gap: None });
+            self.unrecorded.push(progress.into());
         }
         for superseded in &others.superseded {
             self.admissions.end(superseded.stream);
@@ -127,8 +127,7 @@ impl<'a> ReceivedStreams<'a> {
             if is_of_chain || self.log.has_written(superseded) {
                 prior.push(JournalEntry::Progress(*superseded));
             } else {
-                let others = OtherStreams::default();
-                self.unrecorded.push(ToldStream { progress: *superseded, others, gap: None });
+                self.unrecorded.push((*superseded).into());
             }
         }
         if let Some(position) = others.unknown {

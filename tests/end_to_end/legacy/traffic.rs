@@ -212,13 +212,19 @@ fn mixed_traffic(link: &mut Link, rounds: u32, rng: &mut StdRng) -> Totals {
 #[test]
 fn mixed_traffic_loses_nothing_that_need_not_be_lost() {
     let totals = Mutex::new(Totals::default());
-    in_all_ways(4, |link| {
-        let mut rng = StdRng::seed_from_u64(link.old.seed);
-        let of_link = mixed_traffic(link, 30, &mut rng);
-        totals.lock().unwrap().add(of_link);
-    });
-    let totals = totals.into_inner().unwrap();
-    assert!(totals.garbled > 0 && totals.damaged > 0, "nothing crossed, or nothing was lost: {totals:?}");
+    let has_both = || totals.lock().is_ok_and(|totals| totals.garbled > 0 && totals.damaged > 0);
+    // What crosses is the scheduler's to say: a session in which nothing does is right, and shows too little.
+    for seed in [4, 40, 41, 42, 43] {
+        if has_both() {
+            break;
+        }
+        in_all_ways(seed, |link| {
+            let mut rng = StdRng::seed_from_u64(link.old.seed);
+            let of_link = mixed_traffic(link, 30, &mut rng);
+            totals.lock().unwrap().add(of_link);
+        });
+    }
+    assert!(has_both(), "nothing crossed, or nothing was lost: {totals:?}");
 }
 
 /// `tests/legacy/many`.

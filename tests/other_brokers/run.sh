@@ -10,7 +10,8 @@ tools=$(cd "$1" && pwd)
 shift
 here=$(cd "$(dirname "$0")" && pwd)
 work=$(mktemp -d)
-WAIT=${WAIT:-90}
+# A cluster on a busy machine needs minutes after one of its nodes was killed.
+WAIT=${WAIT:-300}
 failures=0
 broker_pids=() other_pids=() results=()
 . "$here/../waiting.sh"

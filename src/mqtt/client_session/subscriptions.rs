@@ -21,9 +21,10 @@ const MIN_REFUSALS: u32 = 3;
 const MIN_REFUSED_TIME: Duration = Duration::from_secs(10);
 
 /// How long after a refusal the broker is asked again: at first, so that the third refusal comes after [`MIN_REFUSED_TIME`],
-/// and at most.
+/// and at most. A cluster that lost a node can refuse one request in three or more for minutes (NATS does, where the node that
+/// it chose to answer is the lost one), so long delays would leave too few requests to a run with a `--timeout`.
 const MIN_RETRY_DELAY: Duration = Duration::from_millis(3400);
-const MAX_RETRY_DELAY: Duration = Duration::from_secs(60);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(10);
 
 /// All filters; the place of a filter gives its packet identifier.
 #[derive(Debug, Default)]

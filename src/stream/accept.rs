@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 
-use super::content::{self, Content, Plaintext};
+use super::content::{self, Content};
 use super::id::{FIRST_SIDE_STREAM, StreamId};
 use super::keys::tag_end;
 use super::opened::Opened;
@@ -20,11 +20,12 @@ use crate::session::{SessionId, Standing};
 impl SessionEntry {
     /// What is wanted of the stream of a message, if the message is to be accepted.
     fn check(&self, opened: &Opened) -> Result<Wanted, AcceptError> {
-        let Opened { stream, seq, salt, wants_confirms, tag, .. } = *opened;
+        let Opened { stream, seq, salt, tag, .. } = *opened;
+        let wants_confirms = opened.head.wants_confirms;
         if self.keys.remembers_other(stream.number, seq, tag) {
             return Err(AcceptError::SealedTwice);
         }
-        if !opened.content.is_in_sequence() {
+        if !opened.head.content.is_in_sequence() {
             return Err(self.streams.check_settled(stream.number, salt, seq));
         }
         let is_side = stream.is_side_stream();
@@ -32,13 +33,13 @@ impl SessionEntry {
         let wanted = streams.wanted(stream.number, salt, seq)?;
         // Only where a stream carries on a sequence does its end come after what is wanted of it.
         let is_repeat = seq < wanted.seq;
-        if is_repeat && !opened.content.closes_stream() {
+        if is_repeat && !opened.head.content.closes_stream() {
             return Err(AcceptError::Duplicate { next: wanted.seq });
         }
         if seq > wanted.seq && wants_confirms {
             return Err(AcceptError::Ahead { next: wanted.seq });
         }
-        if opened.content == Content::Unreadable && (wants_confirms || is_side) {
+        if opened.head.content == Content::Unreadable && (wants_confirms || is_side) {
             return Err(AcceptError::Unreadable);
         }
         Ok(wanted)
@@ -47,7 +48,7 @@ impl SessionEntry {
     /// What is lost right before a message, in its stream.
     fn gap(opened: &Opened, wanted: u32) -> Option<Gap> {
         let Opened { stream, seq, .. } = *opened;
-        let lost_below = if opened.content == Content::Unreadable { seq + 1 } else { seq };
+        let lost_below = if opened.head.content == Content::Unreadable { seq + 1 } else { seq };
         // A confirm says all that those before it said: none of them is missed.
         let is_gap = wanted < lost_below && !stream.is_side_stream();
         is_gap.then(|| Gap { stream, first: wanted, last: lost_below - 1 })
@@ -77,7 +78,7 @@ impl SessionEntry {
         let (closed, given_up) = self.take(progress);
         if let Some(Announced::Placed(Sequence { position, .. })) = self.announced.remove(&number)
             && opened.seq > 0
-            && opened.continues
+            && opened.head.continues
         {
             let streams = &self.streams;
             self.assumed.retain(|number, _| streams.salt(*number).is_some());
@@ -88,12 +89,12 @@ impl SessionEntry {
             self.streams.keep(KeptStream { number, value_end: None });
         }
         if let Some(kept) = self.streams.kept().filter(|kept| kept.number == number) {
-            self.streams.keep(kept.with(opened.seq, &opened.content, is_gap));
+            self.streams.keep(kept.with(opened.seq, &opened.head.content, is_gap));
         }
         for over in closed.iter().chain([progress]).filter(|progress| progress.state != StreamState::Open) {
             self.end(over.stream.number);
         }
-        if let Content::Kill { next_stream } = opened.content {
+        if let Content::Kill { next_stream } = opened.head.content {
             self.keys.refuse_from(&mut self.session, next_stream);
         }
         (closed, given_up)
@@ -166,25 +167,10 @@ impl Receiver {
             };
             match cipher.open(payload, plaintext) {
                 Ok(()) => {
-                    let session = entry.session.id;
-                    let Plaintext { content, wants_confirms, continues, preamble, sent } =
-                        content::read(session, &header, plaintext);
                     let SealedHeader { stream: number, salt, seq, .. } = header;
-                    let stream = StreamId { session, number };
-                    let peer = entry.session.peer;
-                    let tag = tag_end(payload);
-                    return Ok(Opened {
-                        peer,
-                        stream,
-                        seq,
-                        content,
-                        wants_confirms,
-                        continues,
-                        preamble,
-                        sent,
-                        salt,
-                        tag,
-                    });
+                    let (session, peer, tag) = (entry.session.id, entry.session.peer, tag_end(payload));
+                    let head = content::read(session, &header, plaintext);
+                    return Ok(Opened { peer, stream: StreamId { session, number }, seq, head, salt, tag });
                 }
                 Err(Rejected::Length) => {}
                 Err(other) => rejected = other,
@@ -268,7 +254,7 @@ impl Receiver {
         if seq < next {
             return Err(AcceptError::Duplicate { next: wanted.seq });
         }
-        if opened.content != Content::Will {
+        if opened.head.content != Content::Will {
             return Err(AcceptError::Unreadable);
         }
         let known = entry.streams.close_at(stream);
@@ -307,7 +293,7 @@ impl Receiver {
     /// here.
     #[must_use]
     pub(crate) fn successor(&self, opened: &Opened) -> Option<StreamId> {
-        let Content::Continued(next) = opened.content else { return None };
+        let Content::Continued(next) = opened.head.content else { return None };
         self.is_of_same_peer(next, opened).then_some(next)
     }
 

@@ -6,7 +6,7 @@ use super::id::{FIRST_SIDE_STREAM, StreamId};
 use super::kind::Kind;
 use super::preamble::Preamble;
 use super::sent_time::SentTime;
-use crate::crypto::key_tree::{SALT_LEN, Salt};
+use super::side_content::SideContent;
 use crate::message::{FrameType, SealedHeader};
 use crate::session::SessionId;
 
@@ -22,10 +22,6 @@ pub(super) const WANTS_CONFIRMS: u8 = 0x40;
 pub(super) const PREAMBLE: u8 = 0x20;
 /// The flag of each message of a stream that continues another one.
 pub(super) const CONTINUES: u8 = 0x10;
-/// Length of a range of messages that are held.
-pub(super) const HELD_RANGE_LEN: usize = 4 + 4;
-/// Length of what precedes those.
-pub(super) const HELD_LEN: usize = 4 + SALT_LEN;
 /// Where padding begins.
 pub(super) const PADDING: u8 = 0x80;
 
@@ -38,9 +34,6 @@ pub(crate) enum Content {
     End,
     /// The stream is complete, and its sender continues in this one.
     Continued(StreamId),
-    /// How far streams that we send under this session are written. Only a stream of confirms carries this, and it is
-    /// never closed: nothing waits for its end.
-    Confirm(Vec<Confirmed>),
     /// The peer ends this session and every older one; it reserved no number from this one on.
     Kill {
         /// The first stream number that the peer never reserved.
@@ -50,25 +43,8 @@ pub(crate) enum Content {
     Settled,
     /// What the broker says for its sender.
     Will,
-    /// The peer does not understand a message of ours under this session.
-    Refused {
-        /// Of which stream.
-        stream: u32,
-        /// The salt of that stream.
-        salt: Salt,
-        /// Which one.
-        seq: u32,
-    },
-    /// The peer has these messages of a stream of ours under this session, and cannot confirm them, as others are
-    /// missing.
-    Held {
-        /// The number of the stream.
-        stream: u32,
-        /// Its salt.
-        salt: Salt,
-        /// In order: each the first seq, and the one after the last.
-        ranges: Vec<(u32, u32)>,
-    },
+    /// What the receiver of our data says of it.
+    Side(SideContent),
     /// Authentic, and of a kind that a later version adds: it counts as received, and nothing of it is written.
     Skipped,
     /// Authentic, and not to be understood: the peer is of a later version, or has a fault.
@@ -83,12 +59,10 @@ impl Content {
             Self::Data => Some(Kind::Data),
             Self::End => Some(Kind::End),
             Self::Continued(_) => Some(Kind::Continued),
-            Self::Confirm(_) => Some(Kind::Confirm),
             Self::Kill { .. } => Some(Kind::Kill),
             Self::Settled => Some(Kind::Settled),
             Self::Will => Some(Kind::Will),
-            Self::Refused { .. } => Some(Kind::Refused),
-            Self::Held { .. } => Some(Kind::Held),
+            Self::Side(said) => Some(said.kind()),
             Self::Skipped | Self::Unreadable => None,
         }
     }
@@ -154,27 +128,8 @@ impl Content {
         match self {
             Self::Data | Self::End | Self::Settled | Self::Will | Self::Skipped | Self::Unreadable => {}
             Self::Continued(next) => put_id(out, next),
-            Self::Confirm(streams) => {
-                for &Confirmed { stream, salt, next } in streams {
-                    out.put_u32(stream);
-                    out.put_slice(&salt);
-                    out.put_u32(next);
-                }
-            }
             Self::Kill { next_stream } => out.put_u32(*next_stream),
-            Self::Refused { stream, salt, seq } => {
-                out.put_u32(*stream);
-                out.put_slice(salt);
-                out.put_u32(*seq);
-            }
-            Self::Held { stream, salt, ranges } => {
-                out.put_u32(*stream);
-                out.put_slice(salt);
-                for (first, next) in ranges {
-                    out.put_u32(*first);
-                    out.put_u32(*next);
-                }
-            }
+            Self::Side(said) => said.put(out),
         }
     }
 
@@ -184,59 +139,18 @@ impl Content {
             Kind::Data => Some(Self::Data),
             Kind::End => Some(Self::End),
             Kind::Continued => id(bytes).filter(|(_, rest)| rest.is_empty()).map(|(next, _)| Self::Continued(next)),
-            Kind::Confirm => {
-                let (streams, rest) = bytes.as_chunks();
-                let streams = streams.iter().map(Confirmed::parse).collect();
-                rest.is_empty().then_some(Self::Confirm(streams))
-            }
             Kind::Kill => number(bytes).map(|next_stream| Self::Kill { next_stream }),
             Kind::Settled => bytes.is_empty().then_some(Self::Settled),
             Kind::Will => Some(Self::Will),
-            Kind::Refused => {
-                let Confirmed { stream, salt, next: seq } = Confirmed::parse(bytes.try_into().ok()?);
-                Some(Self::Refused { stream, salt, seq })
-            }
-            Kind::Held => held(bytes),
+            Kind::Confirm => SideContent::parse_confirm(bytes).map(Self::Side),
+            Kind::Refused => SideContent::parse_refused(bytes).map(Self::Side),
+            Kind::Held => SideContent::parse_held(bytes).map(Self::Side),
         }
     }
 
     /// Whether a stream of this number may carry it: a KILL closes its own stream, whose number is taken.
     fn may_be_in(&self, stream: u32) -> bool {
         if let Self::Kill { next_stream } = self { *next_stream > stream } else { true }
-    }
-}
-
-/// A stream, its salt and one range at least.
-fn held(bytes: &[u8]) -> Option<Content> {
-    let (stream, rest) = bytes.split_first_chunk()?;
-    let (salt, rest) = rest.split_first_chunk()?;
-    let (ranges, rest) = rest.as_chunks();
-    let range = |&[f0, f1, f2, f3, n0, n1, n2, n3]: &[u8; HELD_RANGE_LEN]| {
-        (u32::from_be_bytes([f0, f1, f2, f3]), u32::from_be_bytes([n0, n1, n2, n3]))
-    };
-    let is_whole = rest.is_empty() && !ranges.is_empty();
-    let ranges = ranges.iter().map(range).collect();
-    is_whole.then_some(Content::Held { stream: u32::from_be_bytes(*stream), salt: *salt, ranges })
-}
-
-/// How far a stream is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Confirmed {
-    /// Its number, in the session that this is said under.
-    pub(crate) stream: u32,
-    /// Its salt: a copy of the device may send another stream of this number.
-    pub(crate) salt: Salt,
-    /// The next seq that is wanted: all before it is written.
-    pub(crate) next: u32,
-}
-
-impl Confirmed {
-    /// Length in bytes in a message.
-    pub(super) const LEN: usize = 4 + SALT_LEN + 4;
-
-    fn parse(bytes: &[u8; Self::LEN]) -> Self {
-        let [s0, s1, s2, s3, salt @ .., n0, n1, n2, n3] = *bytes;
-        Self { stream: u32::from_be_bytes([s0, s1, s2, s3]), salt, next: u32::from_be_bytes([n0, n1, n2, n3]) }
     }
 }
 
@@ -255,22 +169,23 @@ fn number(bytes: &[u8]) -> Option<u32> {
     bytes.try_into().map(u32::from_be_bytes).ok()
 }
 
-/// What an authentic plaintext says.
-pub(super) struct Plaintext {
-    pub(super) content: Content,
-    /// Its sender wants its stream confirmed.
-    pub(super) wants_confirms: bool,
+/// What an authentic plaintext says beside its data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PlaintextHead {
+    pub(crate) content: Content,
+    /// Its sender wants its stream confirmed, and then the stream has no gaps.
+    pub(crate) wants_confirms: bool,
     /// Its stream continues another one.
-    pub(super) continues: bool,
+    pub(crate) continues: bool,
     /// What its stream says of itself and of others, in its first message.
-    pub(super) preamble: Option<Box<Preamble>>,
-    /// When the sender read its data.
-    pub(super) sent: Option<SentTime>,
+    pub(crate) preamble: Option<Box<Preamble>>,
+    /// When the sender read its data, if it says so.
+    pub(crate) sent: Option<SentTime>,
 }
 
 /// Takes all but the data off an authentic plaintext of this session; what is left is data, and nothing where the
 /// message carries none.
-pub(super) fn read(session: SessionId, header: &SealedHeader, plaintext: &mut BytesMut) -> Plaintext {
+pub(super) fn read(session: SessionId, header: &SealedHeader, plaintext: &mut BytesMut) -> PlaintextHead {
     let flags = plaintext.first().copied().unwrap_or(0);
     let is_side = header.stream >= FIRST_SIDE_STREAM;
     let (content, preamble, sent) = parse(session, header, plaintext).unwrap_or((Content::Unreadable, None, None));
@@ -280,7 +195,7 @@ pub(super) fn read(session: SessionId, header: &SealedHeader, plaintext: &mut By
         plaintext.clear();
     }
     let (wants_confirms, continues) = (flags & WANTS_CONFIRMS != 0, flags & CONTINUES != 0);
-    Plaintext { content, wants_confirms, continues, preamble, sent }
+    PlaintextHead { content, wants_confirms, continues, preamble, sent }
 }
 
 /// `None` where this version does not know the kind or an item of the preamble, where a flag is not in its place, or

@@ -116,7 +116,7 @@ impl FuzzedSession {
             assert_eq!(before, format!("{:?}", self.receiver), "what is refused changes nothing");
             return;
         };
-        if !is_will && opened.content.carries_data() {
+        if !is_will && opened.head.content.carries_data() {
             self.note(&opened, &accepted, plaintext.len());
         }
     }

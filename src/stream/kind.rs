@@ -1,4 +1,4 @@
-//! The kinds of sealed messages: each is spelled out here once (`sts-protocol(7)`, "Kinds").
+//! The kinds of sealed messages: each is one row of a table here (`sts-protocol(7)`, "Kinds").
 //!
 //! A plaintext is `kind and flags 1 | preamble | what the kind carries | padding`:
 //!
@@ -18,56 +18,48 @@
 //! them is written. Kind 0 is [refused](super::Content::Unreadable). The flags above the low nibble are in
 //! `content.rs`.
 //!
-//! # How to add a kind
-//!
-//! First decide where it is sent; all else follows from that:
-//!
-//! - **In the sequence** of the stream, as data is: it has a seq and a position. A lost one is a gap, with `--confirm`
-//!   it is resent until it is confirmed, a replay is a duplicate, and with a spool it is sealed from a record of its
-//!   own.
-//! - **Beside it**, in a side stream, as `confirm` is ([`Kind::is_of_side_stream`]): a lost one is not missed, it is
-//!   never resent, and the receiver stores nothing of it, so that a later run accepts a replay. It must say all that
-//!   those before it said.
-//! - **Beside it, at most once**, as `will` is: a type of frame with a seq of its own under its stream's will key
-//!   ([`Sender::will`](super::Sender)). A lost one is not missed, and the receiver stores which came.
-//!
-//! 1. Here: a row of the table below, with the next number, and its answer in each predicate; a row of the table above.
-//! 2. In `content.rs`: a variant of [`Content`](super::Content) with what it carries, encoded and parsed.
-//! 3. Sealing takes nothing new. In the sequence: a source has it sealed by `OutgoingStream::seal`, as it does for data;
-//!    that takes any `Content`, and keeps it where confirms are asked for. In a side stream:
-//!    `LinkSessions::begin_side_stream` (`sessions/mod.rs`) makes its sender, one for each session.
-//!    Use the session of the data: the receiver takes a message as a sign that its session is in use.
-//! 4. What sts-recv and sts-send do with it: every `match` on `Content` is exhaustive, so the compiler lists the
-//!    places. In the sequence, that of sts-recv is `SealedStreams::act` (`recv/sealed/mod.rs`). What is of a side
-//!    stream is for sts-send, whose `Confirms::receive` (`send/sealed/confirms.rs`) acts on it; sts-recv has accepted
-//!    and dropped it before `act`.
-//! 5. The table of kinds in `sts-protocol(7)`, which `tests/manual.rs` compares with [`Kind::ALL`], and an example in
-//!    `every_kind_crosses` (`stream/tests/kinds.rs`). The vectors have the number as one that is skipped: once
-//!    `sealed.py` and `vectors.py` in `tests/second_implementation` know the kind, `vectors.py` makes them anew.
-//!
-//! The compiler does not lead to these:
-//!
-//! - `Receiver::accept` takes each message that has [no seq](Kind::is_in_sequence) for a `settled`.
-//! - In the sequence, a kind without data is delivered as no bytes, recorded and confirmed as data is. Of no bytes
-//!   nothing is written in any format: to print something for it, see `LineWriter` (`recv/printer/line_writer.rs`).
-//!   A run of either tool that has written all data ends without it: whatever carries no data is not waited for
-//!   ([`RetransmitQueue::is_without_data`](super::RetransmitQueue), [`Content::is_without_data`](super::Content)).
-//! - With `--once`, sts-recv follows one chain of streams: [`Kind::stays_with_stream`].
-//! - A message that is sent by time: the head of `send/due.rs`.
-//! - With `retain`, nothing is to be done: a kind without data, known to the receiver or not, does not make the value
-//!   outdated that the broker keeps of the same stream, because the receiver remembers where that is
-//!   ([`KeptStream`](super::KeptStream), `stream/look.rs`). In a later stream, any message makes it outdated.
-//! - `sts-pair --status` counts it as received, and as the last message. To show more of it, the receiver writes it
-//!   down: an entry of its `Completion`, which the head of `cache/receive_state.rs` follows to the table.
-//! - What a script sees: `--timeout` of sts-recv begins anew with each message, and `--once` may be over with a
-//!   stream that has no bytes (`sts-recv.1`).
+//! A new kind is a row: its [`Place`] and whether it carries data. Sender, receiver, confirms, retransmission, the spool and
+//! the state files follow from these, and ask for no kind by its name. What is sent in the sequence without data is
+//! handled as data of no bytes: it is delivered, recorded and confirmed, and nothing is written for it. No run waits for
+//! it at its end ([`RetransmitQueue::is_without_data`](super::RetransmitQueue),
+//! [`Content::is_without_data`](super::Content)), the value that the broker keeps with `retain` stays the newest one
+//! ([`KeptStream`](super::KeptStream)), and `sts-pair --status` counts it as received.
 
 use crate::message::FrameType;
 
+/// Where a kind is sent. What else sender and receiver must know of it follows from that, in the methods of [`Kind`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In the sequence of a stream, as data is: it has a seq and a position. A lost one is a gap, with `--confirm` it is
+    /// resent until it is confirmed, a replay is a duplicate, and with a spool it is sealed from a record of its own.
+    Sequence,
+    /// The last message of the sequence, which no other stream continues.
+    EndOfSequence,
+    /// The last message of a stream whose sequence another stream continues: it has a seq, and no position.
+    EndOfStream,
+    /// The only message of its stream, which ends the session that it is sealed under. It travels in a KILL.
+    OnlyOne,
+    /// After the message that closed the stream: nothing that is stored changes with it.
+    AfterEnd,
+    /// In a side stream, from the receiver of data to its sender: a lost one is not missed, it is never resent, and
+    /// nothing of it is stored, so that a later run accepts a replay. Each must say all that those before it said.
+    SideStream,
+    /// Beside its stream, at most once for each seq of its own: in a WILL, under the stream's will key. A lost one is not
+    /// missed, and the receiver stores which came.
+    BesideStream,
+}
+
+/// Whether a kind carries bytes of the user's.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Carries {
+    Data,
+    NoData,
+}
+
 /// Makes [`Kind`] of its table, with all that follows from a row: variant, number on the wire, name in
-/// `sts-protocol(7)`.
+/// `sts-protocol(7)`, [`Place`], [`Carries`].
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $variant:ident = $code:literal, $name:literal;)*) => {
+    ($($(#[$doc:meta])* $variant:ident = $code:literal, $name:literal, $place:ident, $carries:ident;)*) => {
         /// What a sealed message is for.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Kind {
@@ -107,47 +99,56 @@ macro_rules! kinds {
                     $(Self::$variant => $name,)*
                 }
             }
+
+            fn place(self) -> Place {
+                match self {
+                    $(Self::$variant => Place::$place,)*
+                }
+            }
+
+            fn carries(self) -> Carries {
+                match self {
+                    $(Self::$variant => Carries::$carries,)*
+                }
+            }
         }
     };
 }
 
 kinds! {
     /// Bytes to write.
-    Data = 1, "data";
+    Data = 1, "data", Sequence, Data;
     /// The last bytes to write, or none.
-    End = 2, "end";
+    End = 2, "end", EndOfSequence, Data;
     /// The sender continues in another stream.
-    Continued = 3, "continued";
+    Continued = 3, "continued", EndOfStream, NoData;
     /// How far streams of the other direction were written.
-    Confirm = 4, "confirm";
+    Confirm = 4, "confirm", SideStream, NoData;
     /// The peer ends the session and every older one.
-    Kill = 5, "kill";
+    Kill = 5, "kill", OnlyOne, NoData;
     /// The sender has heard that its stream is confirmed to the end.
-    Settled = 6, "settled";
+    Settled = 6, "settled", AfterEnd, NoData;
     /// What the broker says for its sender.
-    Will = 7, "will";
+    Will = 7, "will", BesideStream, Data;
     /// The receiver does not understand a frame.
-    Refused = 8, "refused";
+    Refused = 8, "refused", SideStream, NoData;
     /// Which frames the receiver has that it cannot confirm yet.
-    Held = 9, "held";
+    Held = 9, "held", SideStream, NoData;
 }
 
 impl Kind {
     /// Whether it carries bytes of the user's, which go to standard output.
     #[must_use]
     pub(crate) fn carries_data(self) -> bool {
-        match self {
-            Self::Data | Self::End | Self::Will => true,
-            Self::Continued | Self::Confirm | Self::Kill | Self::Settled | Self::Refused | Self::Held => false,
-        }
+        self.carries() == Carries::Data
     }
 
     /// Whether it is the last message in the sequence of its stream.
     #[must_use]
     pub(crate) fn closes_stream(self) -> bool {
-        match self {
-            Self::End | Self::Continued | Self::Kill => true,
-            Self::Data | Self::Confirm | Self::Settled | Self::Will | Self::Refused | Self::Held => false,
+        match self.place() {
+            Place::EndOfSequence | Place::EndOfStream | Place::OnlyOne => true,
+            Place::Sequence | Place::AfterEnd | Place::SideStream | Place::BesideStream => false,
         }
     }
 
@@ -155,26 +156,13 @@ impl Kind {
     /// ends with it.
     #[must_use]
     pub(crate) fn ends_chain(self) -> bool {
-        match self {
-            Self::End => true,
-            Self::Data
-            | Self::Continued
-            | Self::Confirm
-            | Self::Kill
-            | Self::Settled
-            | Self::Will
-            | Self::Refused
-            | Self::Held => false,
-        }
+        self.place() == Place::EndOfSequence
     }
 
     /// Whether it belongs to a side stream; every other kind belongs to a stream of data.
     #[must_use]
     pub(crate) fn is_of_side_stream(self) -> bool {
-        match self {
-            Self::Confirm | Self::Refused | Self::Held => true,
-            Self::Data | Self::End | Self::Continued | Self::Kill | Self::Settled | Self::Will => false,
-        }
+        self.place() == Place::SideStream
     }
 
     /// Whether a run that leaves its stream with the broker for another run (`sts-recv --once`) leaves the message,
@@ -184,20 +172,19 @@ impl Kind {
     /// missing in the other. A kill counts in a stream, too, but has that to itself.
     #[must_use]
     pub(crate) fn stays_with_stream(self) -> bool {
-        match self {
-            Self::Data | Self::End | Self::Continued => true,
-            Self::Confirm | Self::Kill | Self::Settled | Self::Will | Self::Refused | Self::Held => false,
+        match self.place() {
+            Place::Sequence | Place::EndOfSequence | Place::EndOfStream => true,
+            Place::OnlyOne | Place::AfterEnd | Place::SideStream | Place::BesideStream => false,
         }
     }
 
     /// Whether it has a seq of its stream, also in a side stream, where it is not missed if it is lost. A `settled`
-    /// comes after the message that closed the stream, and changes nothing that is stored; a will has numbers of its
-    /// own.
+    /// comes after the message that closed the stream; a will has numbers of its own.
     #[must_use]
     pub(crate) fn is_in_sequence(self) -> bool {
-        match self {
-            Self::Settled | Self::Will => false,
-            Self::Data | Self::End | Self::Continued | Self::Confirm | Self::Kill | Self::Refused | Self::Held => true,
+        match self.place() {
+            Place::AfterEnd | Place::BesideStream => false,
+            Place::Sequence | Place::EndOfSequence | Place::EndOfStream | Place::OnlyOne | Place::SideStream => true,
         }
     }
 
@@ -205,24 +192,24 @@ impl Kind {
     /// where it is not received. A `continued` says only where that stream is.
     #[must_use]
     pub(crate) fn has_position(self) -> bool {
-        match self {
-            Self::Continued | Self::Settled | Self::Will => false,
-            Self::Data | Self::End | Self::Confirm | Self::Kill | Self::Refused | Self::Held => true,
+        match self.place() {
+            Place::EndOfStream | Place::AfterEnd | Place::BesideStream => false,
+            Place::Sequence | Place::EndOfSequence | Place::OnlyOne | Place::SideStream => true,
         }
     }
 
     /// Whether it ends the session that it is sealed under.
     #[must_use]
     pub(crate) fn ends_session(self) -> bool {
-        self.frame_type() == FrameType::Kill
+        self.place() == Place::OnlyOne
     }
 
     /// The type of the frame that it travels in.
     pub(crate) fn frame_type(self) -> FrameType {
-        match self {
-            Self::Kill => FrameType::Kill,
-            Self::Will => FrameType::Will,
-            Self::Data | Self::End | Self::Continued | Self::Confirm | Self::Settled | Self::Refused | Self::Held => {
+        match self.place() {
+            Place::OnlyOne => FrameType::Kill,
+            Place::BesideStream => FrameType::Will,
+            Place::Sequence | Place::EndOfSequence | Place::EndOfStream | Place::AfterEnd | Place::SideStream => {
                 FrameType::Enc
             }
         }
@@ -266,11 +253,5 @@ mod tests {
         assert!(Kind::ALL.iter().all(|kind| (1..=KIND_MASK).contains(&kind.code())));
         let names: HashSet<_> = Kind::ALL.map(Kind::name).into();
         assert_eq!(names.len(), Kind::ALL.len());
-    }
-
-    #[test]
-    fn what_counts_among_data_stays_with_its_stream() {
-        let counts = |kind: &Kind| kind.is_in_sequence() && !kind.is_of_side_stream() && !kind.ends_session();
-        assert!(Kind::ALL.into_iter().filter(counts).all(Kind::stays_with_stream));
     }
 }

@@ -18,7 +18,7 @@ impl Receiver {
             known.is_some_and(|known| known != salt)
         };
         let by_ended = self.ended(opened).filter_map(|ended| ended.continues);
-        let continued = opened.preamble.iter().filter_map(|preamble| preamble.continues).chain(by_ended);
+        let continued = opened.head.preamble.iter().filter_map(|preamble| preamble.continues).chain(by_ended);
         let origins = continued.map(|continues| continues.origin);
         let origins = origins.filter(|origin| self.is_of_same_peer(origin.stream, opened));
         let named = self.ended(opened).map(|ended| (ended.stream, ended.salt));
@@ -52,7 +52,7 @@ impl Receiver {
                 entry.is_copied = true;
             }
         }
-        let told = opened.preamble.iter().flat_map(|preamble| &preamble.ended);
+        let told = opened.head.preamble.iter().flat_map(|preamble| &preamble.ended);
         told.filter_map(|ended| self.move_one(ended, opened)).collect()
     }
 
@@ -152,7 +152,7 @@ impl Receiver {
 
     /// What a message says of earlier streams of data of its sender, in sessions that are here.
     fn ended<'a>(&'a self, opened: &'a Opened) -> impl Iterator<Item = &'a EndedStream> {
-        let said = opened.preamble.iter().flat_map(|preamble| &preamble.ended);
+        let said = opened.head.preamble.iter().flat_map(|preamble| &preamble.ended);
         said.filter(|ended| ended.stream.number <= MAX_NUMBER && self.is_of_same_peer(ended.stream, opened))
     }
 }

@@ -1,6 +1,6 @@
 //! Streams: what one process sends under a session, sealed, numbered and opened (`sts-protocol(7)`, "Sealed messages").
 //!
-//! No I/O and no clock. What a message can say is in `kind`, `content` and `preamble`; sealing is in `sender` and
+//! No I/O and no clock. What a message can say is in `kind`, `content`, `side_content` and `preamble`; sealing is in `sender` and
 //! `reserved`, when what a message carries was read in `sent_time`, opening and ordering in `receiver`, `opened`, `accept` and `sequence`, what becomes of
 //! other streams then in `others`, looking at a message without accepting it
 //! in `look`. What a receiver is told of earlier streams is in `lost_ends`, what it remembers of a session's streams in
@@ -37,6 +37,7 @@ mod scoreboard;
 mod sender;
 mod sent_time;
 mod sequence;
+mod side_content;
 mod streams;
 
 #[cfg(test)]
@@ -47,7 +48,7 @@ pub(crate) const MAX_UNCONFIRMED: usize = 2 << 20;
 
 pub(crate) use self::accept::{Accepted, AcceptedWill};
 pub(crate) use self::congestion::MAX_CONFIRM_DELAY;
-pub(crate) use self::content::{Confirmed, Content};
+pub(crate) use self::content::Content;
 pub(crate) use self::ended_stream::{EndedStream, can_tell};
 pub(crate) use self::id::{FIRST_SIDE_STREAM, Origin, StreamId};
 pub(crate) use self::keys::erases_part;
@@ -65,4 +66,5 @@ pub use self::sender::Sender;
 pub(crate) use self::sent_time::SentTime;
 
 pub(crate) use self::sequence::Awaited;
+pub(crate) use self::side_content::{Confirmed, SideContent};
 pub(crate) use self::streams::{AcceptError, HeaderClaim, KeptStream, LeftStream, RecentStream, Streams};

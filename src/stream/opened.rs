@@ -1,11 +1,9 @@
 //! A message that is opened, and not yet accepted: what is known of it, and who says so.
 
-use super::content::Content;
+use super::content::PlaintextHead;
 use super::id::StreamId;
 use super::keys::TagEnd;
-use super::preamble::Preamble;
 use super::progress::{Progress, Sequence, StreamState};
-use super::sent_time::SentTime;
 use crate::crypto::key_tree::Salt;
 use crate::crypto::schedule::Digest;
 
@@ -18,16 +16,8 @@ pub(crate) struct Opened {
     pub(crate) stream: StreamId,
     /// Its number in the stream.
     pub(crate) seq: u32,
-    /// What it says.
-    pub(crate) content: Content,
-    /// Its sender wants to know what was written, and then its stream has no gaps.
-    pub(crate) wants_confirms: bool,
-    /// Its stream continues another one.
-    pub(crate) continues: bool,
-    /// What its stream says of itself and of others, in its first message.
-    pub(crate) preamble: Option<Box<Preamble>>,
-    /// When its sender read its data, if it says so.
-    pub(crate) sent: Option<SentTime>,
+    /// What it says, beside its data.
+    pub(crate) head: PlaintextHead,
     pub(super) salt: Salt,
     pub(super) tag: TagEnd,
 }
@@ -40,12 +30,12 @@ impl Opened {
 
     /// Whether it says that the broker keeps messages of its stream.
     pub(super) fn is_kept(&self) -> bool {
-        self.preamble.as_ref().is_some_and(|preamble| preamble.kept) && !self.stream.is_side_stream()
+        self.head.preamble.as_ref().is_some_and(|preamble| preamble.kept) && !self.stream.is_side_stream()
     }
 
     /// How far its stream is received with it, where the stream had come to `wanted`, and its sequence to a position.
     pub(super) fn progress(&self, wanted: u32, skip: u32, sequence: Sequence) -> Progress {
-        let Self { stream, seq, salt, wants_confirms, ref content, .. } = *self;
+        let Self { stream, seq, salt, head: PlaintextHead { wants_confirms, ref content, .. }, .. } = *self;
         let state = if content.closes_stream() { StreamState::Ended } else { StreamState::Open };
         // `open` lets no seq through that has none after it.
         let end = seq + 1;
@@ -62,7 +52,7 @@ impl Opened {
     /// Where its stream begins, as [`Opened::progress`]: before what is lost, which the next run is to report if this
     /// one is killed before the message is written.
     pub(super) fn beginning(&self, wanted: u32, sequence: Sequence) -> Progress {
-        let Self { stream, salt, wants_confirms, .. } = *self;
+        let Self { stream, salt, head: PlaintextHead { wants_confirms, .. }, .. } = *self;
         let sequence = Sequence { position: sequence.position.saturating_sub(wanted.into()), ..sequence };
         Progress { stream, salt, next: 0, skip: 0, wants_confirms, state: StreamState::Open, sequence }
     }

@@ -3,15 +3,14 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use rand::CryptoRng;
 
-use super::content::{
-    self, CONTINUES, Confirmed, Content, HELD_LEN, HELD_RANGE_LEN, PADDED, PADDING, PREAMBLE, Plaintext, WANTS_CONFIRMS,
-};
+use super::content::{self, CONTINUES, Content, PADDED, PADDING, PREAMBLE, PlaintextHead, WANTS_CONFIRMS};
 use super::id::{Origin, StreamId};
 use super::kind::Kind;
 use super::message_len::{Lengths, MIN_CARRIED_LEN, carried_len};
 use super::preamble::{Continues, Preamble, preamble_room};
 use super::reserved::{PartKeys, ReservedStream};
 use super::sent_time::SentTime;
+use super::side_content::{Confirmed, HELD_LEN, HELD_RANGE_LEN};
 use crate::crypto::cipher::{Cipher, HEADER_LEN};
 use crate::crypto::key_tree::{Salt, will_cipher};
 use crate::message::{FrameType, SealedHeader, SessionTag};
@@ -22,8 +21,8 @@ use crate::{Error, Exit, Result};
 pub struct Sender {
     keys: PartKeys,
     tag: SessionTag,
-    id: StreamId,
-    salt: Salt,
+    /// Which stream, and its salt.
+    origin: Origin,
     lengths: Lengths,
     /// The flags of each message.
     flags: u8,
@@ -36,7 +35,7 @@ pub struct Sender {
 
 impl std::fmt::Debug for Sender {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Sender").field("id", &self.id).field("seq", &self.seq).finish_non_exhaustive()
+        f.debug_struct("Sender").field("id", &self.id()).field("seq", &self.seq).finish_non_exhaustive()
     }
 }
 
@@ -58,8 +57,7 @@ impl Sender {
         let sender = Self {
             keys: PartKeys::new(session.suite, &reserved, salt),
             tag: session.tag(),
-            id: reserved.id,
-            salt,
+            origin: Origin { stream: reserved.id, salt },
             lengths: Lengths { max_message, pad: None },
             flags: 0,
             preamble: Preamble::default(),
@@ -92,7 +90,7 @@ impl Sender {
     /// so that any record has room in it.
     pub(crate) fn limit_messages(&mut self, max_message: usize) {
         self.lengths.max_message = self.lengths.max_message.min(max_message);
-        self.preamble.limit_to(self.id, self.lengths.max_message);
+        self.preamble.limit_to(self.id(), self.lengths.max_message);
     }
 
     /// Says this with the first message, which has that much less room ([`Sender::max_record_len`]).
@@ -125,19 +123,19 @@ impl Sender {
     /// Which stream.
     #[must_use]
     pub(crate) fn id(&self) -> StreamId {
-        self.id
+        self.origin.stream
     }
 
     /// The stream as the origin of a sequence.
     #[must_use]
     pub(crate) fn origin(&self) -> Origin {
-        Origin { stream: self.id, salt: self.salt }
+        self.origin
     }
 
     /// The stream's salt.
     #[must_use]
     pub(crate) fn salt(&self) -> Salt {
-        self.salt
+        self.origin.salt
     }
 
     /// The seq of the next message: how many were sealed.
@@ -211,7 +209,7 @@ impl Sender {
     ) -> Result<Bytes> {
         let Some(kind) = content.kind() else { return Err(self.refuse("the kind of the message is not known")) };
         content.put(&mut buffer);
-        let preamble = self.preamble.before(self.id, self.seq, sent);
+        let preamble = self.preamble.before(self.id(), self.seq, sent);
         self.check(kind, self.carried_len(&buffer)? + preamble.len())?;
         let (kind_at, mut flags) = (self.kind_at(), self.flags);
         if !preamble.is_empty() {
@@ -220,9 +218,7 @@ impl Sender {
         }
         flags |= self.pad(&mut buffer, kind_at);
         self.keys.advance_to(self.seq);
-        let Self { tag, id, salt, seq, .. } = *self;
-        let header = SealedHeader { frame_type: kind.frame_type(), tag, stream: id.number, salt, seq };
-        buffer[..HEADER_LEN].copy_from_slice(&header.to_bytes());
+        buffer[..HEADER_LEN].copy_from_slice(&self.header(kind.frame_type(), self.seq).to_bytes());
         buffer[kind_at] = kind.code() | flags;
         self.keys.cipher.seal(&mut buffer, rng);
         self.seq += 1;
@@ -278,13 +274,11 @@ impl Sender {
         }
         let mut buffer = self.buffer(data.len());
         buffer.put_slice(data);
-        let Self { tag, id, salt, .. } = *self;
-        let header = SealedHeader { frame_type: FrameType::Will, tag, stream: id.number, salt, seq: number };
-        buffer[..HEADER_LEN].copy_from_slice(&header.to_bytes());
+        buffer[..HEADER_LEN].copy_from_slice(&self.header(FrameType::Will, number).to_bytes());
         let kind_at = self.kind_at();
         buffer[kind_at] = Kind::Will.code() | self.pad(&mut buffer, kind_at);
         let key = self.keys.will.as_ref().ok_or_else(|| self.refuse("a side stream has no wills"))?;
-        will_cipher(key, salt, self.keys.suite).seal(&mut buffer, rng);
+        will_cipher(key, self.salt(), self.keys.suite).seal(&mut buffer, rng);
         Ok(buffer.freeze())
     }
 
@@ -295,7 +289,7 @@ impl Sender {
     /// [`Exit::DataLost`] if the stream is closed.
     pub(crate) fn kill(mut self, rng: &mut impl CryptoRng) -> Result<Bytes> {
         // Numbers are reserved in order: what is above ours was reserved after the session had ended.
-        let next_stream = self.id.number + 1;
+        let next_stream = self.id().number + 1;
         let buffer = self.buffer(0);
         self.seal(&Content::Kill { next_stream }, None, buffer, rng)
     }
@@ -306,12 +300,12 @@ impl Sender {
     /// [`Exit::Failed`] if it is not one.
     pub(crate) fn read_back(&self, sealed: &[u8]) -> Result<(Content, Option<SentTime>, BytesMut)> {
         let mut plaintext = BytesMut::new();
-        let header = SealedHeader::parse(sealed).ok().filter(|header| header.stream == self.id.number);
+        let header = SealedHeader::parse(sealed).ok().filter(|header| header.stream == self.id().number);
         let opened = header.filter(|header| {
             self.keys.of(header.seq).is_some_and(|cipher| cipher.open(sealed, &mut plaintext).is_ok())
         });
         let header = opened.ok_or_else(|| Error::new(Exit::Failed, "a message that was sealed here does not open"))?;
-        let Plaintext { content, sent, .. } = content::read(self.id.session, &header, &mut plaintext);
+        let PlaintextHead { content, sent, .. } = content::read(self.id().session, &header, &mut plaintext);
         Ok((content, sent, plaintext))
     }
 
@@ -325,6 +319,12 @@ impl Sender {
         let seqs: Vec<u32> = headers.map(|header| header.ok().map(|header| header.seq)).collect::<Option<_>>()?;
         let first = *seqs.first()?;
         seqs.into_iter().eq(first..self.next_seq()).then_some(first)
+    }
+
+    /// The header of a message of the stream.
+    fn header(&self, frame_type: FrameType, seq: u32) -> SealedHeader {
+        let Origin { stream, salt } = self.origin;
+        SealedHeader { frame_type, tag: self.tag, stream: stream.number, salt, seq }
     }
 
     /// How many bytes were appended to a [`Sender::buffer`].
@@ -359,7 +359,7 @@ impl Sender {
             "it is not closed"
         } else if self.is_full() && kind.is_in_sequence() && !kind.closes_stream() {
             "all its message numbers are used"
-        } else if kind.is_of_side_stream() != self.id.is_side_stream() {
+        } else if kind.is_of_side_stream() != self.id().is_side_stream() {
             "confirms have streams of their own"
         } else if len > self.max_data_len() {
             "the payload is longer than a message can carry"
@@ -370,7 +370,7 @@ impl Sender {
     }
 
     fn refuse(&self, why: &str) -> Error {
-        Error::new(Exit::DataLost, format!("cannot seal more in stream {}", self.id.number))
+        Error::new(Exit::DataLost, format!("cannot seal more in stream {}", self.id().number))
             .because(why)
             .hint("agree on a new session: run sts-pair")
     }
@@ -393,7 +393,7 @@ impl Sender {
             previous: None,
             will: will.clone(),
         };
-        let Self { tag, id, salt, lengths, flags, seq, closed, .. } = *self;
-        Self { keys, tag, id, salt, lengths, flags, preamble: self.preamble.clone(), seq, closed }
+        let Self { tag, origin, lengths, flags, seq, closed, .. } = *self;
+        Self { keys, tag, origin, lengths, flags, preamble: self.preamble.clone(), seq, closed }
     }
 }

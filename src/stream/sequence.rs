@@ -58,7 +58,7 @@ impl Receiver {
     pub(crate) fn awaits(&self, opened: &Opened) -> Option<Awaited> {
         // One that wants confirms begins when all before it is confirmed, and is sent again until its first message is
         // there.
-        if !opened.continues || opened.wants_confirms || !opened.content.is_in_sequence() {
+        if !opened.head.continues || opened.head.wants_confirms || !opened.head.content.is_in_sequence() {
             return None;
         }
         let StreamId { session, number } = opened.stream;
@@ -107,7 +107,7 @@ impl Receiver {
     /// What this message says that its stream continues, if that is of the same sender.
     #[must_use]
     pub(crate) fn continued(&self, opened: &Opened) -> Option<Continues> {
-        let continues = opened.preamble.as_ref()?.continues?;
+        let continues = opened.head.preamble.as_ref()?.continues?;
         (self.is_of_same_peer(continues.origin.stream, opened) && !self.shows_copy(opened)).then_some(continues)
     }
 
@@ -173,10 +173,10 @@ impl Receiver {
     pub(super) fn check_begins(&self, opened: &Opened) -> Result<(), AcceptError> {
         let stream = opened.stream;
         let is_refused = match self.continued(opened) {
-            _ if !opened.continues || stream.is_side_stream() => false,
+            _ if !opened.head.continues || stream.is_side_stream() => false,
             // What this one carries is of the newer one, or was given up with its beginning.
             Some(continues) => self.is_carried_on(continues.origin, stream),
-            None if opened.seq > 0 && !opened.wants_confirms => match self.announced(stream) {
+            None if opened.seq > 0 && !opened.head.wants_confirms => match self.announced(stream) {
                 Some(Announced::Placed(sequence)) => self.is_carried_on(sequence.origin, stream),
                 Some(Announced::Unplaced) | None => self.may_be_carried_on(stream),
             },
@@ -189,7 +189,7 @@ impl Receiver {
     pub(super) fn begin(&self, opened: &Opened) -> Beginning {
         let stream = opened.stream;
         let alone = |others| Beginning { others, ..Beginning::of_origin(Origin { stream, salt: opened.salt() }) };
-        if !opened.continues || stream.is_side_stream() {
+        if !opened.head.continues || stream.is_side_stream() {
             return alone(OtherStreams::default());
         }
         if opened.seq > 0 {
@@ -204,7 +204,7 @@ impl Receiver {
         if let Some(continues) = self.continued(opened) {
             return self.go_on(&continues, stream);
         }
-        let named = opened.preamble.as_ref().and_then(|preamble| preamble.continues);
+        let named = opened.head.preamble.as_ref().and_then(|preamble| preamble.continues);
         let unknown = named.map(|continues| continues.position).filter(|position| *position > 0);
         alone(OtherStreams { unknown: unknown.filter(|_| !self.shows_copy(opened)), ..OtherStreams::default() })
     }
@@ -275,7 +275,7 @@ impl Receiver {
     /// of that one then leaves no doubt what it continues.
     pub(super) fn announce(&mut self, opened: &Opened, sequence: Sequence) {
         let Some(next) = self.successor(opened).filter(|next| self.is_older(opened.stream, *next)) else { return };
-        let is_placed = !opened.continues || sequence.origin.stream != opened.stream;
+        let is_placed = !opened.head.continues || sequence.origin.stream != opened.stream;
         let Some(entry) = self.entry_mut(next.session).filter(|entry| !entry.is_copied) else { return };
         let SessionEntry { announced, streams, .. } = entry;
         if announced.len() >= MAX_OPEN_STREAMS {

@@ -1,5 +1,5 @@
-//! Admissions: streams that continue each other, which are one stream to standard output (`sts-protocol(7)`, "The
-//! receiver").
+//! Admissions: which streams this run receives, and which of their messages wait for others (`sts-protocol(7)`, "The
+//! receiver"). What belongs together is in [`chains`](super::chains).
 //!
 //! A stream may overtake what comes before it, or its own first message. Its messages then wait in the
 //! [`ReorderBuffer`]. With `--once` the run follows one chain, and leaves the messages of all others with the broker.
@@ -118,7 +118,7 @@ impl Admissions {
             self.link(stream, origin);
         }
         let head = self.head_of(stream);
-        let is_others = opened.content.stays_with_stream()
+        let is_others = opened.head.content.stays_with_stream()
             && matches!(self.wanted, WantedChains::Chain(selected) if selected != head);
         // While nothing came of the head, it may itself continue the chain that we follow: so hold the message, and do
         // not decide yet.

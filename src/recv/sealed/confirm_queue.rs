@@ -12,7 +12,7 @@ use crate::Result;
 use crate::crypto::key_tree::Salt;
 use crate::session::{Session, SessionId};
 use crate::sessions::LinkSessions;
-use crate::stream::{Confirmed, Content, Sender, StreamId};
+use crate::stream::{Confirmed, Content, Sender, SideContent, StreamId};
 
 /// How often the sender of a message that is not understood is told so.
 const REFUSED_INTERVAL: Duration = Duration::from_secs(1);
@@ -162,7 +162,7 @@ impl ConfirmQueue {
     pub(super) fn seal(
         &mut self,
         session: &Session,
-        (wanted, mut held): (&[Confirmed], Vec<Content>),
+        (wanted, mut held): (&[Confirmed], Vec<SideContent>),
         max_message: usize,
         sessions: &LinkSessions,
         rng: &mut impl CryptoRng,
@@ -170,12 +170,13 @@ impl ConfirmQueue {
         let sender = self.sender(session.id, || sessions.begin_side_stream(session, max_message))?;
         let parts = wanted.chunks(sender.max_confirmed_streams());
         for content in &mut held {
-            if let Content::Held { ranges, .. } = content {
+            if let SideContent::Held { ranges, .. } = content {
                 ranges.truncate(sender.max_held_ranges());
             }
         }
-        let confirms = parts.map(|part| Content::Confirm(part.to_vec()));
-        held.into_iter().chain(confirms).map(|content| sender.seal(&content, None, sender.buffer(0), rng)).collect()
+        let confirms = parts.map(|part| SideContent::Confirm(part.to_vec()));
+        let said = held.into_iter().chain(confirms).map(Content::Side);
+        said.map(|content| sender.seal(&content, None, sender.buffer(0), rng)).collect()
     }
 
     /// Seals anything that is said in a side stream.
@@ -185,13 +186,13 @@ impl ConfirmQueue {
     pub(super) fn seal_one(
         &mut self,
         session: &Session,
-        content: &Content,
+        said: SideContent,
         max_message: usize,
         sessions: &LinkSessions,
         rng: &mut impl CryptoRng,
     ) -> Result<Bytes> {
         let sender = self.sender(session.id, || sessions.begin_side_stream(session, max_message))?;
-        sender.seal(content, None, sender.buffer(0), rng)
+        sender.seal(&Content::Side(said), None, sender.buffer(0), rng)
     }
 
     /// The side stream of a session, where there is none with room for a message: the one that `begin` makes.
@@ -311,7 +312,8 @@ mod tests {
         for expected in [0, 1, 1] {
             let sender = confirms.sender(session.id, || begin(1)).unwrap();
             assert_eq!(sender.id().number, FIRST_SIDE_STREAM + expected);
-            sender.seal(&Content::Confirm(Vec::new()), None, sender.buffer(0), &mut rng).unwrap();
+            let confirm = Content::Side(SideContent::Confirm(Vec::new()));
+            sender.seal(&confirm, None, sender.buffer(0), &mut rng).unwrap();
         }
     }
 

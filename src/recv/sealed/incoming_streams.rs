@@ -35,7 +35,7 @@ impl IncomingStreams for SealedStreams<'_> {
         let Ok(opened) = self.received.open_sealed(&message.payload, &mut self.plaintext)? else {
             return Ok(None);
         };
-        let is_wanted = opened.wants_confirms && opened.content.is_without_data(&self.plaintext);
+        let is_wanted = opened.head.wants_confirms && opened.head.content.is_without_data(&self.plaintext);
         if !(is_wanted && self.received.log.is_written_before(opened.stream, opened.seq)) {
             return Ok(None);
         }

@@ -141,7 +141,7 @@ impl<'a> LastMessages<'a> {
                 self.refuse(if is_gone { dropped(Rejected::UnknownSession) } else { outdated(&peer, stream, seq) });
                 continue;
             }
-            let (received, sent) = (SystemTime::now(), opened.sent);
+            let (received, sent) = (SystemTime::now(), opened.head.sent);
             let metadata = || Metadata::Sealed { peer, stream, seq, is_will: false, received, sent };
             let metadata = self.with_metadata.then(metadata);
             deliveries.push_back(Delivery::new(opened.stream, data, Joint::Ends, metadata, Completion::default()));

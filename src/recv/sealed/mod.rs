@@ -19,6 +19,8 @@
 //!
 //! - A stream is of one process of a peer; the peer is the device, by its identity key ([`Opened::peer`]). What is
 //!   known of a peer beyond its streams has no place yet: it would be a field of [`ReceivedStreams`].
+//! - A message may come again in a stream that continues its own: [`Accepted::skip`] then covers it. What a message
+//!   makes happen beyond its bytes of data, happens in [`SealedStreams::act`] only where that is 0.
 //! - `--timeout` begins anew for each [`Disposition::Deliver`] and the like ([`Disposition::restarts_timeout`]), with
 //!   bytes or without.
 //! - `sts-pair --status` counts each message that has a [`Completion`] with a progress, and so does the state file.
@@ -136,7 +138,7 @@ impl<'a> SealedStreams<'a> {
 
     /// A sender may continue under a session that is newer than our last look.
     fn look_for_successor(&mut self, opened: &Opened, now: Instant) -> Result<()> {
-        if let Content::Continued(next) = opened.content
+        if let Content::Continued(next) = opened.head.content
             && self.received.sessions.receiver.session(next.session).is_none()
         {
             self.received.refresh(now)?;
@@ -154,7 +156,7 @@ impl<'a> SealedStreams<'a> {
         let receipt = message.receipt;
         let stream = opened.stream;
         self.received.note_ended(opened, &copies, now);
-        if opened.content.stays_with_stream() {
+        if opened.head.content.stays_with_stream() {
             self.received.admissions.select(stream);
         }
         let prior = self.received.note_losses(&opened.peer, &accepted);
@@ -177,7 +179,7 @@ impl<'a> SealedStreams<'a> {
         now: Instant,
     ) -> Disposition {
         let stream = opened.stream;
-        match opened.content {
+        match opened.head.content {
             Content::Data => self.received.admissions.begin(stream),
             Content::End => {
                 self.received.admissions.end(stream);
@@ -195,13 +197,11 @@ impl<'a> SealedStreams<'a> {
                 let spare = self.received.ended.push(opened.peer, stream.session, next_stream, receipt, receiver, now);
                 return spare.map_or(Disposition::Hold { is_followed: false }, Disposition::Drop);
             }
-            // None of these comes here: in a stream of data `content::read` makes the first three unreadable, the
-            // receiver accepts no `settled` (`SessionEntry::check`), and a will is accepted by `accept_will`.
-            Content::Confirm(_) | Content::Refused { .. } | Content::Held { .. } | Content::Settled | Content::Will => {
-                return Disposition::Drop(receipt);
-            }
+            // None of these comes here: in a stream of data `content::read` makes the first unreadable, the receiver
+            // accepts no `settled` (`SessionEntry::check`), and a will is accepted by `accept_will`.
+            Content::Side(_) | Content::Settled | Content::Will => return Disposition::Drop(receipt),
         }
-        if opened.wants_confirms && accepted.progress.skip > 0 {
+        if opened.head.wants_confirms && accepted.progress.skip > 0 {
             self.received.log.confirms.repeat(stream, opened.salt(), 0, now);
         }
         self.deliver(opened, accepted, prior, receipt)
@@ -228,11 +228,11 @@ impl<'a> SealedStreams<'a> {
             progress: Some(accepted.progress),
             prior,
             offset: accepted.skip.min(self.plaintext.len()),
-            wants_confirm: opened.wants_confirms,
+            wants_confirm: opened.head.wants_confirms,
             receipt: Some(receipt),
             ..Completion::default()
         };
-        let joint = if opened.content.ends_chain() { Joint::Ends } else { Joint::Continues };
+        let joint = if opened.head.content.ends_chain() { Joint::Ends } else { Joint::Continues };
         Disposition::Deliver(self.delivery(opened, joint, completion))
     }
 
@@ -277,7 +277,7 @@ impl<'a> SealedStreams<'a> {
             seq: opened.seq,
             is_will: joint == Joint::Alone,
             received: SystemTime::now(),
-            sent: opened.sent,
+            sent: opened.head.sent,
         });
         Delivery::new(self.received.admissions.head_of(opened.stream), data, joint, metadata, completion)
     }

@@ -17,7 +17,7 @@ use crate::recv::delivery::Completion;
 use crate::recv::incoming::ConfirmMessage;
 use crate::session::{Session, SessionId};
 use crate::sessions::LinkSessions;
-use crate::stream::{Confirmed, Content, Progress, StreamId, StreamState, max_record_len};
+use crate::stream::{Confirmed, Progress, SideContent, StreamId, StreamState, max_record_len};
 
 /// How long keys of what is over may stay on disk.
 const ERASURE_INTERVAL: Duration = Duration::from_secs(1);
@@ -201,8 +201,8 @@ impl ReceiveLog {
         for (stream, (salt, seq)) in self.confirms.take_refused() {
             let Some(session) = sessions.receiver.session(stream.session) else { continue };
             let topic = sessions.link.publish_topic(session).to_owned();
-            let content = Content::Refused { stream: stream.number, salt, seq };
-            let frame = self.confirms.seal_one(session, &content, self.max_message, &sessions.link, rng);
+            let refused = SideContent::Refused { stream: stream.number, salt, seq };
+            let frame = self.confirms.seal_one(session, refused, self.max_message, &sessions.link, rng);
             match unless_deleted(frame, session, &sessions.link)? {
                 Some(frame) => messages.push(ConfirmMessage { topic, frame, qos: Qos::AtLeastOnce }),
                 None => is_outdated = true,
@@ -219,7 +219,7 @@ fn held(
     session: &Session,
     sessions: &UsableSessions,
     admissions: &Admissions,
-) -> Option<Content> {
+) -> Option<SideContent> {
     let &Confirmed { stream: number, salt, next } = confirmed;
     let mut ranges = admissions.early_ranges(StreamId { session: session.id, number });
     if ranges.is_empty() {
@@ -229,7 +229,7 @@ fn held(
     if accepted > next {
         ranges.insert(0, (next, accepted));
     }
-    Some(Content::Held { stream: number, salt, ranges })
+    Some(SideContent::Held { stream: number, salt, ranges })
 }
 
 /// What was sealed under a session; `None` if that failed because the session was deleted since the last look at it.

@@ -68,9 +68,9 @@ impl<'a> ReceivedStreams<'a> {
             self.reports.two_devices(&self.sessions.peer_name(&opened.peer), *copy, now);
         }
         // With `--once`, other streams are left for another run.
-        if opened.preamble.is_some() && !self.admissions.is_selective() {
+        if opened.head.preamble.is_some() && !self.admissions.is_selective() {
             // What a KILL names may still come as long as that waits.
-            let since = (!opened.content.ends_session()).then_some(now);
+            let since = (!opened.head.content.ends_session()).then_some(now);
             self.lost_ends.note(self.sessions.receiver.lost_ends(opened), since);
         }
     }
@@ -153,7 +153,7 @@ impl<'a> ReceivedStreams<'a> {
         now: Instant,
     ) -> Disposition {
         let (stream, receipt) = (opened.stream, message.receipt);
-        if let Some(next) = error.confirm().filter(|_| opened.wants_confirms) {
+        if let Some(next) = error.confirm().filter(|_| opened.head.wants_confirms) {
             self.log.confirms.repeat(stream, opened.salt(), next, now);
         }
         match error {
@@ -161,7 +161,7 @@ impl<'a> ReceivedStreams<'a> {
                 self.log.confirms.settled(stream);
                 Disposition::Drop(receipt)
             }
-            AcceptError::Duplicate { .. } if opened.content.ends_session() => {
+            AcceptError::Duplicate { .. } if opened.head.content.ends_session() => {
                 Disposition::Drop(self.ended.repeat(stream.session, receipt))
             }
             AcceptError::Duplicate { .. } => {
@@ -174,7 +174,7 @@ impl<'a> ReceivedStreams<'a> {
                 self.reject(error.rejected(), receipt, now)
             }
             // What is before it is lost or late, and comes again.
-            AcceptError::Ahead { .. } if opened.content.is_in_sequence() => {
+            AcceptError::Ahead { .. } if opened.head.content.is_in_sequence() => {
                 self.hold_early(opened, &message.payload, now);
                 Disposition::Drop(receipt)
             }
@@ -196,7 +196,7 @@ impl<'a> ReceivedStreams<'a> {
             AcceptError::StreamReused => self.reports.stream_reused(&peer, stream.number, now),
             AcceptError::SealedTwice => self.reports.two_devices(&peer, stream, now),
             AcceptError::Unreadable => {
-                let is_refused = opened.wants_confirms && !stream.is_side_stream();
+                let is_refused = opened.head.wants_confirms && !stream.is_side_stream();
                 if is_refused && self.log.confirms.refuse(stream, opened.salt(), opened.seq, now) {
                     self.reports.refused(&peer);
                 }

@@ -14,7 +14,7 @@ use crate::session::SessionId;
 use crate::sessions::LinkSessions;
 use crate::spool::Pending;
 use crate::stream::{
-    AcceptError, Accepted, Confirmed, Content, MAX_UNCONFIRMED, Opened, Receiver, RetransmitQueue, Sender, StreamId,
+    AcceptError, Accepted, Content, MAX_UNCONFIRMED, Opened, Receiver, RetransmitQueue, Sender, SideContent, StreamId,
 };
 use crate::{Rejected, Result};
 
@@ -145,33 +145,29 @@ impl Confirms {
         now: Instant,
     ) -> std::result::Result<Option<News>, Rejected> {
         let Some(opened) = self.open(payload, stream.session)? else { return Ok(None) };
-        let confirmed = match &opened.content {
-            Content::Confirm(confirmed) => confirmed.iter().find(|confirmed| confirmed.stream == stream.number),
-            Content::Refused { stream: number, salt: other, seq } if *number == stream.number => {
-                return Ok(Some(if *other == salt { News::Refused(*seq) } else { News::Copied }));
+        let Content::Side(said) = &opened.head.content else { return Ok(None) };
+        match said {
+            SideContent::Confirm(streams) => {
+                // Gaps between confirms are no loss, as each says all that the ones before it did; a repeat says
+                // nothing.
+                let _: Accepted = self.receiver.accept(&opened).map_err(AcceptError::rejected)?;
+                Ok(match streams.iter().find(|confirmed| confirmed.stream == stream.number) {
+                    Some(confirmed) if confirmed.salt != salt => Some(News::Copied),
+                    Some(confirmed) if self.queue.confirm(confirmed.next, now) => {
+                        Some(News::Confirmed(self.queue.first()))
+                    }
+                    Some(_) | None => None,
+                })
             }
-            Content::Held { stream: number, salt: other, ranges } if *number == stream.number => {
-                return self.held(&opened, *other == salt, ranges, now);
+            SideContent::Refused { stream: number, .. } | SideContent::Held { stream: number, .. }
+                if *number != stream.number =>
+            {
+                Ok(None)
             }
-            // Of another stream of ours, or not a word on one.
-            Content::Refused { .. }
-            | Content::Held { .. }
-            | Content::Data
-            | Content::End
-            | Content::Continued(_)
-            | Content::Kill { .. }
-            | Content::Settled
-            | Content::Will
-            | Content::Skipped
-            | Content::Unreadable => return Ok(None),
-        };
-        // Gaps between confirms are no loss, as each says all that the ones before it did; a repeat says nothing.
-        let _: Accepted = self.receiver.accept(&opened).map_err(AcceptError::rejected)?;
-        let Some(Confirmed { next, salt: other, .. }) = confirmed else { return Ok(None) };
-        if *other == salt {
-            Ok(self.queue.confirm(*next, now).then(|| News::Confirmed(self.queue.first())))
-        } else {
-            Ok(Some(News::Copied))
+            SideContent::Refused { salt: other, seq, .. } => {
+                Ok(Some(if *other == salt { News::Refused(*seq) } else { News::Copied }))
+            }
+            SideContent::Held { salt: other, ranges, .. } => self.held(&opened, *other == salt, ranges, now),
         }
     }
 
@@ -311,7 +307,7 @@ mod tests {
 
     use super::*;
     use crate::session::{Standing, pair};
-    use crate::stream::{FIRST_SIDE_STREAM, ReservedStream};
+    use crate::stream::{Confirmed, FIRST_SIDE_STREAM, ReservedStream};
     use crate::suite::Suite;
 
     #[test]
@@ -323,7 +319,7 @@ mod tests {
         let mut sender = Sender::new(&slave, side, [1; 8], 256).unwrap();
         let (stream, salt) = (StreamId { session: master.id, number: 4 }, [2; 8]);
         for (number, expected) in [(4, Some(9)), (5, None)] {
-            let content = Content::Refused { stream: number, salt, seq: 9 };
+            let content = Content::Side(SideContent::Refused { stream: number, salt, seq: 9 });
             let refused = sender.seal(&content, None, sender.buffer(0), rng).unwrap();
             let news = confirms.receive(&refused, (stream, salt), now).unwrap();
             assert_eq!(
@@ -344,14 +340,14 @@ mod tests {
         let mut sender = Sender::new(&slave, side, [1; 8], 256).unwrap();
         let (stream, ours, theirs) = (StreamId { session: master.id, number: 4 }, [2; 8], [3; 8]);
         for content in [
-            Content::Confirm(vec![Confirmed { stream: 4, salt: theirs, next: 1 }]),
-            Content::Refused { stream: 4, salt: theirs, seq: 0 },
+            SideContent::Confirm(vec![Confirmed { stream: 4, salt: theirs, next: 1 }]),
+            SideContent::Refused { stream: 4, salt: theirs, seq: 0 },
         ] {
-            let sealed = sender.seal(&content, None, sender.buffer(0), rng).unwrap();
+            let sealed = sender.seal(&Content::Side(content), None, sender.buffer(0), rng).unwrap();
             assert!(matches!(confirms.receive(&sealed, (stream, ours), now), Ok(Some(News::Copied))));
             assert_eq!(confirms.unconfirmed().messages, 1);
         }
-        let confirm = Content::Confirm(vec![Confirmed { stream: 4, salt: ours, next: 1 }]);
+        let confirm = Content::Side(SideContent::Confirm(vec![Confirmed { stream: 4, salt: ours, next: 1 }]));
         let sealed = sender.seal(&confirm, None, sender.buffer(0), rng).unwrap();
         assert!(matches!(confirms.receive(&sealed, (stream, ours), now), Ok(Some(News::Confirmed(1)))));
         assert_eq!(confirms.unconfirmed().messages, 0);

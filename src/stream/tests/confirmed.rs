@@ -84,11 +84,18 @@ fn a_hostile_network_delays_and_costs_nothing_whatever_the_seed() {
                         Err(refused) => refused.confirm().unwrap(),
                     };
                     if confirms.next_seq() < 1000 {
-                        let confirm = seal_control(&mut confirms, &Content::Confirm(vec![confirmed(wanted)])).unwrap();
+                        let confirm =
+                            seal_control(&mut confirms, &Content::Side(SideContent::Confirm(vec![confirmed(wanted)])))
+                                .unwrap();
                         world.send(false, &confirm, hostile);
                     }
-                } else if let (Opened { content: Content::Confirm(streams), .. }, Ok(_), _) =
-                    receive(&mut at_sender, &message)
+                } else if let (
+                    Opened {
+                        head: PlaintextHead { content: Content::Side(SideContent::Confirm(streams)), .. }, ..
+                    },
+                    Ok(_),
+                    _,
+                ) = receive(&mut at_sender, &message)
                 {
                     let Confirmed { stream, next, .. } = streams[0];
                     assert!(written.next_seq(stream).is_some_and(|wanted| next <= wanted), "seed {seed}: too much");
@@ -113,7 +120,7 @@ fn settled_is_the_word_behind_the_end_of_a_stream_that_is_whole() {
     let messages = [data(&mut whole, b"one"), end(&mut whole, b"two")];
     let settled = whole.settled(&mut rng()).unwrap();
     let (opened, early, data_of) = receive(&mut receiver, &settled);
-    assert_eq!((opened.content, opened.seq, data_of.len()), (Content::Settled, 2, 0));
+    assert_eq!((opened.head.content, opened.seq, data_of.len()), (Content::Settled, 2, 0));
     assert_eq!(early, Err(AcceptError::Ahead { next: 0 }), "before the end it settles nothing");
     for message in &messages {
         assert!(receive(&mut receiver, message).1.is_ok());
@@ -144,11 +151,14 @@ fn confirms_have_streams_of_their_own_of_which_nothing_is_kept_or_missed() {
     let mut receiver = receiver(&[&master]);
     let mut confirms = sender(&slave, FIRST_SIDE_STREAM + 5);
     for _ in 0..3 {
-        seal_control(&mut confirms, &Content::Confirm(vec![confirmed(1)])).unwrap();
+        seal_control(&mut confirms, &Content::Side(SideContent::Confirm(vec![confirmed(1)]))).unwrap();
     }
-    let message = seal_control(&mut confirms, &Content::Confirm(vec![confirmed(2)])).unwrap();
+    let message = seal_control(&mut confirms, &Content::Side(SideContent::Confirm(vec![confirmed(2)]))).unwrap();
     let (opened, accepted, _) = receive(&mut receiver, &message);
-    assert_eq!((opened.content, accepted.unwrap().gap), (Content::Confirm(vec![confirmed(2)]), None));
+    assert_eq!(
+        (opened.head.content, accepted.unwrap().gap),
+        (Content::Side(SideContent::Confirm(vec![confirmed(2)])), None)
+    );
     assert_eq!(receive(&mut receiver, &message).1, Err(AcceptError::Duplicate { next: 4 }));
     let streams = receiver.streams(slave.id).unwrap();
     assert!(streams.is_empty() && streams.missing().is_empty());
@@ -156,7 +166,7 @@ fn confirms_have_streams_of_their_own_of_which_nothing_is_kept_or_missed() {
     let buffer = confirms.buffer(0);
     assert!(confirms.data(buffer, &mut rng()).is_err(), "no data among confirms");
     assert!(
-        seal_control(&mut sender(&slave, 0), &Content::Confirm(vec![confirmed(2)])).is_err(),
+        seal_control(&mut sender(&slave, 0), &Content::Side(SideContent::Confirm(vec![confirmed(2)]))).is_err(),
         "no confirms among data"
     );
 }

@@ -260,7 +260,7 @@ fn a_will_comes_at_most_once_for_each_connection_and_is_no_gap() {
     let wills: Vec<_> = (0..5).map(|number| sender.will(number, b"gone", &mut rng()).unwrap()).collect();
     let will = |receiver: &mut Receiver, at: usize| {
         let opened = open(receiver, &wills[at]).unwrap();
-        assert_eq!((&opened.content, opened.seq), (&Content::Will, u32::try_from(at).unwrap()));
+        assert_eq!((&opened.head.content, opened.seq), (&Content::Will, u32::try_from(at).unwrap()));
         receiver.accept_will(&opened).map(|will| (will.next, will.accepted.progress.next, will.accepted.given_up))
     };
     assert_eq!(will(&mut receiver, 1), Ok((2, 0, vec![])), "it opens its stream");

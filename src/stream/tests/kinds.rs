@@ -14,8 +14,7 @@ fn example(kind: Kind, session: &Session) -> (Bytes, Content) {
         Kind::Continued => (seal_control(&mut sender, &Content::Continued(other)).unwrap(), Content::Continued(other)),
         Kind::Confirm => {
             let streams = [(3, 9), (4, 1)].map(|(stream, next)| Confirmed { stream, salt: [5; 8], next }).to_vec();
-            let mut confirms = self::sender(session, FIRST_SIDE_STREAM);
-            (seal_control(&mut confirms, &Content::Confirm(streams.clone())).unwrap(), Content::Confirm(streams))
+            side_example(session, SideContent::Confirm(streams))
         }
         Kind::Kill => (sender.kill(rng).unwrap(), Content::Kill { next_stream: 9 }),
         Kind::Settled => {
@@ -23,15 +22,16 @@ fn example(kind: Kind, session: &Session) -> (Bytes, Content) {
             (sender.settled(rng).unwrap(), Content::Settled)
         }
         Kind::Will => (raw_in(8, session, FrameType::Will, 3, b"\x07data").freeze(), Content::Will),
-        Kind::Refused => {
-            let refused = Content::Refused { stream: 7, salt: [5; 8], seq: 9 };
-            (seal_control(&mut self::sender(session, FIRST_SIDE_STREAM), &refused).unwrap(), refused)
-        }
+        Kind::Refused => side_example(session, SideContent::Refused { stream: 7, salt: [5; 8], seq: 9 }),
         Kind::Held => {
-            let held = Content::Held { stream: 7, salt: [5; 8], ranges: vec![(3, 5), (9, 10)] };
-            (seal_control(&mut self::sender(session, FIRST_SIDE_STREAM), &held).unwrap(), held)
+            side_example(session, SideContent::Held { stream: 7, salt: [5; 8], ranges: vec![(3, 5), (9, 10)] })
         }
     }
+}
+
+fn side_example(session: &Session, said: SideContent) -> (Bytes, Content) {
+    let content = Content::Side(said);
+    (seal_control(&mut sender(session, FIRST_SIDE_STREAM), &content).unwrap(), content)
 }
 
 /// What is not understood may be anything that counts in its stream: nothing ends with it.
@@ -76,7 +76,7 @@ fn every_kind_crosses() {
         let mut receiver = receiver(&[&slave]);
         let (message, said) = example(kind, &master);
         let (opened, accepted, plaintext) = receive(&mut receiver, &padded(&master, &message, padding));
-        assert_eq!((opened.content.kind(), &opened.content), (Some(kind), &said));
+        assert_eq!((opened.head.content.kind(), &opened.head.content), (Some(kind), &said));
         assert_eq!(plaintext, if kind.carries_data() { &b"data"[..] } else { b"" }, "{kind:?}");
         assert_eq!(opened.stream.is_side_stream(), kind.is_of_side_stream());
         assert_eq!(message[0], kind.frame_type().byte(), "{kind:?}");
@@ -121,7 +121,7 @@ fn what_cannot_be_read_is_a_gap() {
     let mut receiver = receiver(&[&slave]);
     for (seq, plaintext) in (0..).zip(unreadable) {
         let (opened, accepted, written) = receive(&mut receiver, &raw(&master, FrameType::Enc, seq, plaintext));
-        assert_eq!((opened.content, written.len()), (Content::Unreadable, 0), "{plaintext:?}");
+        assert_eq!((opened.head.content, written.len()), (Content::Unreadable, 0), "{plaintext:?}");
         assert_eq!(
             accepted.unwrap().gap,
             Some(Gap { stream: StreamId { session: master.id, number: 0 }, first: seq, last: seq })
@@ -134,7 +134,7 @@ fn what_cannot_be_read_is_a_gap() {
         Some(Gap { stream: StreamId { session: master.id, number: 0 }, first: seq - 1, last: seq })
     );
     let (opened, accepted, _) = receive(&mut receiver, &raw(&master, FrameType::Enc, seq + 1, b"\x46asks"));
-    assert!(opened.wants_confirms);
+    assert!(opened.head.wants_confirms);
     assert_eq!(accepted, Err(AcceptError::Unreadable), "what is not written is neither confirmed nor a gap");
     assert_eq!(AcceptError::Unreadable.confirm(), None);
 }
@@ -147,11 +147,11 @@ fn kinds_of_a_later_version_count_as_received() {
         let mut receiver = receiver(&[&slave]);
         let plaintext = [&[kind | flags][..], b"of a later version\x80"].concat();
         let (opened, accepted, written) = receive(&mut receiver, &raw(&master, FrameType::Enc, 0, &plaintext));
-        assert_eq!((opened.content, written.len()), (Content::Skipped, 0), "{kind}");
+        assert_eq!((opened.head.content, written.len()), (Content::Skipped, 0), "{kind}");
         let accepted = accepted.unwrap();
         assert_eq!((accepted.gap, accepted.progress.next, accepted.progress.state), (None, 1, StreamState::Open));
         let (opened, ..) = receive(&mut receiver, &raw(&master, FrameType::Kill, 1, &plaintext));
-        assert_eq!(opened.content, Content::Unreadable, "not in a KILL");
+        assert_eq!(opened.head.content, Content::Unreadable, "not in a KILL");
     }
 }
 
@@ -164,7 +164,7 @@ fn a_preamble_of_a_later_version_is_read_where_it_may_be() {
         let plaintext = [&[0x21, 0, 4, item, 0, 1, 7][..], b"data"].concat();
         let (opened, _, written) = receive(&mut receiver, &raw(&master, FrameType::Enc, 0, &plaintext));
         let expected: &[u8] = if content == Content::Data { b"data" } else { b"" };
-        assert_eq!((opened.content, &written[..]), (content, expected));
+        assert_eq!((opened.head.content, &written[..]), (content, expected));
     }
 }
 
@@ -184,8 +184,8 @@ fn a_preamble_crosses_and_only_the_first_message_has_it() {
     for (seq, message) in messages.iter().enumerate() {
         assert!(message.len() <= LIMIT);
         let (opened, accepted, _) = receive(&mut receiver, message);
-        let said = opened.preamble.map(|preamble| *preamble);
-        assert_eq!((opened.continues, said), (true, (seq == 0).then(|| preamble.clone())));
+        let said = opened.head.preamble.map(|preamble| *preamble);
+        assert_eq!((opened.head.continues, said), (true, (seq == 0).then(|| preamble.clone())));
         assert_eq!(accepted.unwrap().kept.is_some(), seq == 0);
     }
     assert_eq!(receiver.streams(slave.id).unwrap().kept(), Some(KeptStream { number: 2, value_end: None }));
@@ -197,10 +197,10 @@ fn data_in_a_side_stream_and_confirms_elsewhere_are_unreadable() {
     let mut receiver = receiver(&[&slave]);
     let (opened, accepted, written) =
         receive(&mut receiver, &raw_in(FIRST_SIDE_STREAM, &master, FrameType::Enc, 0, b"\x01data"));
-    assert_eq!((opened.content, written.len()), (Content::Unreadable, 0));
+    assert_eq!((opened.head.content, written.len()), (Content::Unreadable, 0));
     assert_eq!(accepted, Err(AcceptError::Unreadable));
     let (opened, accepted, _) = receive(&mut receiver, &raw(&master, FrameType::Enc, 0, b"\x04"));
-    assert_eq!(opened.content, Content::Unreadable);
+    assert_eq!(opened.head.content, Content::Unreadable);
     assert!(accepted.unwrap().gap.is_some());
 }
 

@@ -174,7 +174,7 @@ fn a_kill_refuses_no_stream_before_its_own() {
     let (master, slave) = pair(1, Suite::Gcm);
     let said = |next_stream: u8| {
         let message = raw_in(7, &master, FrameType::Kill, 0, &[5, 0, 0, 0, next_stream]);
-        receiver(&[&slave]).open(&message, &mut BytesMut::new()).unwrap().content
+        receiver(&[&slave]).open(&message, &mut BytesMut::new()).unwrap().head.content
     };
     assert_eq!([6, 7, 8].map(said), [Content::Unreadable, Content::Unreadable, Content::Kill { next_stream: 8 }]);
 }
@@ -187,7 +187,7 @@ fn of_a_side_stream_that_was_taken_twice_the_other_is_noticed() {
     for stream in [FIRST_SIDE_STREAM, FIRST_SIDE_STREAM + 1] {
         let confirm = |salt| {
             let mut sender = Sender::new(&master, reserved(&master, stream), salt, LIMIT).unwrap();
-            seal_control(&mut sender, &Content::Confirm(Vec::new())).unwrap()
+            seal_control(&mut sender, &Content::Side(SideContent::Confirm(Vec::new()))).unwrap()
         };
         assert!(receive(&mut receiver, &confirm([1; 8])).1.is_ok());
         assert_eq!(receive(&mut receiver, &confirm([2; 8])).1, Err(AcceptError::StreamReused), "{stream}");
@@ -257,7 +257,7 @@ fn a_stream_that_is_limited_has_room_for_its_first_record() {
         let limit = limit.min(LONGEST);
         assert!(message.len() <= limit, "{limit}");
         let opened = receiver(&[&slave]).open(&message, &mut BytesMut::new()).unwrap();
-        let told: Vec<_> = opened.preamble.unwrap().ended.iter().map(|ended| ended.stream.number).collect();
+        let told: Vec<_> = opened.head.preamble.unwrap().ended.iter().map(|ended| ended.stream.number).collect();
         let all: Vec<_> = (0..16).collect();
         assert_eq!(told, if limit < 8192 { &all[11..] } else { &all });
         assert_eq!(sender.max_data_len(), limit - 37, "later messages, too");
@@ -284,7 +284,8 @@ fn a_confirm_names_as_many_streams_as_fit() {
     let mut sender = sender(&pair(1, Suite::Gcm).0, FIRST_SIDE_STREAM);
     let most = sender.max_confirmed_streams();
     assert_eq!(most, sender.max_data_len() / 16);
-    let streams = |count| Content::Confirm(vec![Confirmed { stream: 1, salt: [1; 8], next: 1 }; count]);
+    let streams =
+        |count| Content::Side(SideContent::Confirm(vec![Confirmed { stream: 1, salt: [1; 8], next: 1 }; count]));
     assert!(seal_control(&mut sender, &streams(most)).is_ok());
     assert!(seal_control(&mut sender, &streams(most + 1)).is_err());
 }
@@ -313,7 +314,7 @@ fn every_plaintext_is_padded_to_a_multiple_and_by_one_byte_at_least() {
                 cipher(&master, &header).open(&message, &mut plaintext).unwrap();
                 assert!(plaintext.len().is_multiple_of(pad) && message.len() <= LIMIT);
                 let (opened, _, written) = receive(&mut receiver, &message);
-                assert_eq!((opened.content, &written[..]), (Content::Data, &bytes[..]));
+                assert_eq!((opened.head.content, &written[..]), (Content::Data, &bytes[..]));
             }
             let mut buffer = sender.buffer(0);
             buffer.put_bytes(0, sender.max_data_len() + 1);
@@ -346,7 +347,7 @@ fn a_held_names_as_many_ranges_as_a_message_has_room_for() {
         let most = u32::try_from(new().max_held_ranges()).unwrap();
         for (count, fits) in [(most, true), (most + 1, false)] {
             let ranges = (0..count).map(|number| (2 * number, 2 * number + 1)).collect();
-            let held = Content::Held { stream: 7, salt: [5; 8], ranges };
+            let held = Content::Side(SideContent::Held { stream: 7, salt: [5; 8], ranges });
             assert_eq!(seal_control(&mut new(), &held).is_ok(), fits, "{count} in {limit} bytes");
         }
     }

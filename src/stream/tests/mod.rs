@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::content::{PADDED, PADDING};
+use super::content::{PADDED, PADDING, PlaintextHead};
 use super::*;
 use crate::Rejected;
 use crate::crypto::cipher::Cipher;
@@ -256,7 +256,7 @@ proptest! {
         let late: Vec<_> = arrivals.iter().map(|at| at.get(&sent)).chain(&sent).collect();
         for message in late {
             let (opened, accepted, plaintext) = receive(&mut receiver, message);
-            prop_assert!(opened.wants_confirms);
+            prop_assert!(opened.head.wants_confirms);
             let next = match accepted {
                 Ok(accepted) => {
                     prop_assert_eq!(accepted.gap, None);

@@ -30,8 +30,8 @@ fn a_time_crosses_with_its_message_and_alone() {
                     (content.clone(), sent, BytesMut::from(&b"line\n"[..]))
                 );
                 let (opened, accepted, data) = receive(&mut receiver, &message);
-                assert_eq!((opened.content, opened.sent, &data[..]), (content, sent, &b"line\n"[..]));
-                let said = opened.preamble.map(|preamble| *preamble);
+                assert_eq!((opened.head.content, opened.head.sent, &data[..]), (content, sent, &b"line\n"[..]));
+                let said = opened.head.preamble.map(|preamble| *preamble);
                 let is_said = seq == 0 && (kept || sent.is_some());
                 assert_eq!(said, is_said.then(|| preamble.clone()), "a later message says nothing of its stream");
                 assert!(accepted.is_ok_and(|accepted| accepted.gap.is_none()));
@@ -64,7 +64,7 @@ fn a_message_alone_says_when_it_was_read() {
     let message = sealed_at(&mut sender, &Content::Data, Some(at(2)), b"kept").unwrap();
     let mut data = BytesMut::new();
     let opened = receiver(&[&slave]).open(&message, &mut data).unwrap();
-    assert_eq!((opened.sent, &data[..]), (Some(at(2)), &b"kept"[..]));
+    assert_eq!((opened.head.sent, &data[..]), (Some(at(2)), &b"kept"[..]));
 }
 
 #[test]
@@ -87,8 +87,8 @@ fn a_later_message_says_nothing_of_its_stream() {
         let mut data = BytesMut::new();
         let opened = receiver(&[&slave]).open(&message, &mut data).unwrap();
         let expected = if is_read { (Content::Data, &b"data"[..]) } else { (Content::Unreadable, &b""[..]) };
-        assert_eq!((opened.content, &data[..]), expected, "{plaintext:?}");
-        assert_eq!((opened.preamble, opened.sent.is_some()), (None, is_read && plaintext.len() == 14));
+        assert_eq!((opened.head.content, &data[..]), expected, "{plaintext:?}");
+        assert_eq!((opened.head.preamble, opened.head.sent.is_some()), (None, is_read && plaintext.len() == 14));
     }
 }
 
@@ -100,6 +100,6 @@ fn the_time_of_a_message_without_data_means_nothing() {
     let next = sender(&master, 1).id();
     let message = sealed_at(&mut first, &Content::Continued(next), Some(at(5)), b"").unwrap();
     let (opened, accepted, _) = receive(&mut receiver(&[&slave]), &message);
-    assert_eq!(opened.content, Content::Continued(next));
+    assert_eq!(opened.head.content, Content::Continued(next));
     assert!(accepted.is_ok());
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::*;
 use crate::crypto::key_tree::KeyTree;
 use crate::secret::{Key, KeyPurpose};
-use crate::stream::content::{self, CONTINUES, PREAMBLE, Plaintext, WANTS_CONFIRMS};
+use crate::stream::content::{self, CONTINUES, PREAMBLE, PlaintextHead, WANTS_CONFIRMS};
 use crate::vectors::{Fields, Scripted, load};
 
 const FILES: [&str; 3] = ["sealed_gcm.json", "sealed_cbc.json", "sealed_ecb.json"];
@@ -39,20 +39,20 @@ fn expect(vector: &Value, opened: &Opened, data: &[u8]) {
     match vector.text("expect") {
         "accept" => {
             let sent = vector.has("sent").then(|| vector.array("sent"));
-            assert_eq!(opened.sent.map(SentTime::to_bytes), sent, "{title}");
-            let kind = opened.content.kind().unwrap_or_else(|| panic!("{title} is not understood"));
+            assert_eq!(opened.head.sent.map(SentTime::to_bytes), sent, "{title}");
+            let kind = opened.head.content.kind().unwrap_or_else(|| panic!("{title} is not understood"));
             assert_eq!(u32::from(kind.code()), vector.number("kind"), "{title}");
             let content = vector.bytes("content");
             if kind.carries_data() {
                 assert_eq!(data, content, "{title}");
             } else {
                 let mut put = BytesMut::new();
-                opened.content.put(&mut put);
+                opened.head.content.put(&mut put);
                 assert_eq!((&put[..], data), (&content[..], &[][..]), "{title}");
             }
         }
-        "skip" => assert_eq!((&opened.content, data), (&Content::Skipped, &[][..]), "{title}"),
-        "refuse" => assert_eq!((&opened.content, data), (&Content::Unreadable, &[][..]), "{title}"),
+        "skip" => assert_eq!((&opened.head.content, data), (&Content::Skipped, &[][..]), "{title}"),
+        "refuse" => assert_eq!((&opened.head.content, data), (&Content::Unreadable, &[][..]), "{title}"),
         other => panic!("{title}: {other}"),
     }
 }
@@ -90,7 +90,7 @@ fn plaintexts_are_made_as_the_page_says() {
     for vector in vectors.list("frames").iter().filter(is_ours) {
         let header = SealedHeader::parse(&vector.bytes("header")).unwrap();
         let mut data = BytesMut::from(&vector.bytes("plaintext")[..]);
-        let Plaintext { content, wants_confirms, continues, preamble, sent } =
+        let PlaintextHead { content, wants_confirms, continues, preamble, sent } =
             content::read(session, &header, &mut data);
         let has_preamble = preamble.is_some() || sent.is_some();
         let flags = [(wants_confirms, WANTS_CONFIRMS), (continues, CONTINUES), (has_preamble, PREAMBLE)];
@@ -121,7 +121,7 @@ fn a_sender_seals_the_frames_of_the_vectors() {
                 continue;
             }
             let mut data = BytesMut::from(&vector.bytes("plaintext")[..]);
-            let Plaintext { content, wants_confirms, preamble, sent, .. } =
+            let PlaintextHead { content, wants_confirms, preamble, sent, .. } =
                 content::read(master.id, &header, &mut data);
             let reserved = reserved(&master, header.stream);
             let pad = usize::try_from(vector.number("pad")).ok().filter(|pad| *pad > 0);

@@ -41,7 +41,7 @@ impl Inbox {
         };
         self.copies.extend(copies);
         self.ended.extend(self.receiver.lost_ends(&opened));
-        self.unplaced += u64::from(opened.continues && opened.seq > 0 && !has_begun);
+        self.unplaced += u64::from(opened.head.continues && opened.seq > 0 && !has_begun);
         let Accepted { progress, gap, skip, others, .. } = accepted;
         assert!(skip == 0 || skip == usize::MAX);
         self.note(&others, gap);

@@ -145,7 +145,7 @@ struct World {
 fn text_of(slave: &Session, frame: &[u8]) -> Option<u64> {
     let mut plaintext = BytesMut::new();
     let opened = receiver(&[slave]).open(frame, &mut plaintext).ok()?;
-    let has_data = matches!(opened.content, Content::Data | Content::End);
+    let has_data = matches!(opened.head.content, Content::Data | Content::End);
     has_data.then(|| u64::from_be_bytes(plaintext[..].try_into().unwrap()))
 }
 
@@ -307,7 +307,8 @@ fn of_two_copies_of_a_receiver_the_sender_hears_each_confirm_that_comes_first() 
     let mut one = sender(&slave, FIRST_SIDE_STREAM);
     let mut copy = one.snapshot();
     let confirm = |of: &mut Sender, next| {
-        seal_control(of, &Content::Confirm(vec![Confirmed { stream: 0, salt: [0; 8], next }])).unwrap()
+        seal_control(of, &Content::Side(SideContent::Confirm(vec![Confirmed { stream: 0, salt: [0; 8], next }])))
+            .unwrap()
     };
     let [first, other] = [confirm(&mut one, 1), confirm(&mut copy, 5)];
     assert!(receive(&mut at_sender, &first).1.is_ok());

@@ -1,27 +1,54 @@
-//! The three suites that a session can seal its messages with (`sts-protocol(7)`, "Suites").
+//! The suites that a session can seal its messages with (`sts-protocol(7)`, "Suites").
 //!
-//! To add one: a variant here with its number, name and key length; how it seals and opens in `cipher.rs`; its row in the
-//! protocol's table, which `tests/manual.rs` compares with [`Suite::ALL`], and its name under `aes` in `sts.conf(5)`. The
-//! configuration takes the names from here.
+//! A suite is a row of the table here. How it seals and opens is in `cipher.rs`, to which the compiler leads; the
+//! configuration, the handshake and the session files take it from here.
 
 use std::fmt;
 
-/// How a session's messages are sealed: the configuration key `aes`, and one byte of INITREQ.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Suite {
+/// Makes [`Suite`] of its table, with all that follows from a row: variant, number on the wire, name in a configuration or
+/// session file, length in bytes of the key that seals.
+macro_rules! suites {
+    ($($(#[$attribute:meta])* $variant:ident = $code:literal, $name:literal, $key_len:literal;)*) => {
+        /// How a session's messages are sealed: the configuration key `aes`, and one byte of INITREQ.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+        pub enum Suite {
+            $($(#[$attribute])* $variant = $code,)*
+        }
+
+        impl Suite {
+            /// All suites, in the order of their numbers.
+            pub const ALL: [Self; [$($code),*].len()] = [$(Self::$variant),*];
+
+            /// The name: `gcm`, `cbc` or `ecb`.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// Length in bytes of the key that seals.
+            #[must_use]
+            pub fn key_len(self) -> usize {
+                match self {
+                    $(Self::$variant => $key_len,)*
+                }
+            }
+        }
+    };
+}
+
+suites! {
     /// AES-256-GCM with a 96-bit nonce (NIST SP 800-38D).
     #[default]
-    Gcm = 1,
+    Gcm = 1, "gcm", 32;
     /// `AEAD_AES_256_CBC_HMAC_SHA_512` (RFC 7518, 5.2.5).
-    Cbc = 2,
+    Cbc = 2, "cbc", 64;
     /// AES-256-ECB with HMAC-SHA-512: authentic, but equal blocks show as equal.
-    Ecb = 3,
+    Ecb = 3, "ecb", 64;
 }
 
 impl Suite {
-    /// All suites, in the order of their numbers.
-    pub const ALL: [Self; 3] = [Self::Gcm, Self::Cbc, Self::Ecb];
-
     /// What sealing adds to a message at most, in any suite, in bytes: the header, the kind, an IV, padding to a whole block
     /// and a tag take 85, rounded up to what a spool has always left for it. A record that is cut to `max_message` less
     /// this fits whatever session comes to seal it.
@@ -41,30 +68,11 @@ impl Suite {
         Self::ALL.into_iter().find(|suite| suite.code() == code)
     }
 
-    /// The name: `gcm`, `cbc` or `ecb`.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Gcm => "gcm",
-            Self::Cbc => "cbc",
-            Self::Ecb => "ecb",
-        }
-    }
-
     /// The number on the wire, one byte.
     #[must_use]
     pub fn code(self) -> u8 {
         // The discriminants are the numbers.
         self as u8
-    }
-
-    /// Length in bytes of the key that seals.
-    #[must_use]
-    pub fn key_len(self) -> usize {
-        match self {
-            Self::Gcm => 32,
-            Self::Cbc | Self::Ecb => 64,
-        }
     }
 }
 

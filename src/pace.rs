@@ -1,29 +1,32 @@
 //! How fast messages may leave: at most N in any span of time that is as long as the interval, wherever it begins.
 //!
-//! After a pause, N messages may leave at once. For an even rate, use 1 as N and a shorter interval.
+//! After a pause, N messages may leave at once. For an even rate, use 1 as N and a shorter interval. That is also the way
+//! to a larger N than the type has: exactness takes 16 bytes for each of the N, so their number bounds the memory, at
+//! 1 MiB.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
-/// Remembers when one sender sent its latest messages, at most N, which takes 16 bytes for each.
+/// Remembers when one sender sent its latest messages, at most N.
 #[derive(Debug)]
 pub(crate) struct Pace {
-    max_messages: usize,
+    max_messages: NonZeroU16,
     interval: Duration,
     /// When each message that still counts was sent, oldest first.
     sent: VecDeque<Instant>,
 }
 
 impl Pace {
-    /// At most `max_messages` in each `interval`; 0 means 1.
+    /// At most `max_messages` in each `interval`.
     #[cfg(any(test, feature = "legacy"))]
-    pub(crate) fn new(max_messages: usize, interval: Duration) -> Self {
-        Self { max_messages: max_messages.max(1), interval, sent: VecDeque::new() }
+    pub(crate) fn new(max_messages: NonZeroU16, interval: Duration) -> Self {
+        Self { max_messages, interval, sent: VecDeque::new() }
     }
 
     /// A message is sent. It counts even if none may be sent now.
     pub(crate) fn sent(&mut self, now: Instant) {
-        if self.sent.len() == self.max_messages {
+        if self.is_full() {
             self.sent.pop_front();
         }
         self.sent.push_back(now);
@@ -38,8 +41,12 @@ impl Pace {
 
     /// When another message may be sent, as of the last [`Pace::advance`]; `None` if one may.
     pub(crate) fn resumes_at(&self) -> Option<Instant> {
-        let oldest = self.sent.front().filter(|_| self.sent.len() == self.max_messages)?;
+        let oldest = self.sent.front().filter(|_| self.is_full())?;
         Some(*oldest + self.interval)
+    }
+
+    fn is_full(&self) -> bool {
+        self.sent.len() == usize::from(self.max_messages.get())
     }
 }
 
@@ -51,6 +58,10 @@ mod tests {
 
     const INTERVAL: Duration = Duration::from_millis(100);
 
+    fn pace(max_messages: u16) -> Pace {
+        Pace::new(NonZeroU16::new(max_messages).unwrap(), INTERVAL)
+    }
+
     fn after(begun: Instant, millis: u64) -> Instant {
         begun + Duration::from_millis(millis)
     }
@@ -58,7 +69,7 @@ mod tests {
     #[test]
     fn what_was_sent_late_in_one_interval_counts_in_the_next() {
         let begun = Instant::now();
-        let mut pace = Pace::new(2, INTERVAL);
+        let mut pace = pace(2);
         for (millis, resumes_at) in [(0, None), (90, Some(100)), (100, Some(190)), (190, Some(200))] {
             pace.advance(after(begun, millis));
             assert_eq!(pace.resumes_at(), None, "at {millis} ms");
@@ -70,7 +81,7 @@ mod tests {
     #[test]
     fn messages_that_could_not_wait_hold_the_others_back() {
         let begun = Instant::now();
-        let mut pace = Pace::new(1, INTERVAL);
+        let mut pace = pace(1);
         pace.sent(begun);
         pace.sent(after(begun, 50));
         pace.advance(after(begun, 149));
@@ -82,10 +93,10 @@ mod tests {
     proptest! {
         #[test]
         fn no_span_has_more_and_none_waits_longer_than_it_must(
-            max in 1usize..6,
+            max in 1u16..6,
             arrivals in prop::collection::vec(0u64..60, 1..80),
         ) {
-            let (mut pace, mut now) = (Pace::new(max, INTERVAL), Instant::now());
+            let (mut pace, max, mut now) = (pace(max), usize::from(max), Instant::now());
             let mut sent = Vec::new();
             for pause in arrivals {
                 now += Duration::from_millis(pause);

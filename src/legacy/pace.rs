@@ -4,19 +4,22 @@
 //! remembered; without a bound to what is sent meanwhile, a long input would have its messages unreadable. The old program has
 //! no flow control either, and the broker drops what a slow subscriber does not take in time.
 
+use std::num::NonZeroU16;
 use std::time::Duration;
 
 use super::chain::MAX_RECENT;
 use crate::pace::Pace;
 
 /// Most messages that are sent in an [`INTERVAL`].
-const MAX_PER_INTERVAL: usize = 64;
+const MAX_PER_INTERVAL: NonZeroU16 = NonZeroU16::new(64).unwrap();
 const INTERVAL: Duration = Duration::from_millis(250);
 /// How old the message may be that one of the other device was made from, when that arrives here.
 const MAX_DELAY: Duration = Duration::from_secs(3);
 
 // A span touches one interval more than it has; the rest of the list is for what the other device sends.
-const _: () = assert!((MAX_DELAY.as_millis() / INTERVAL.as_millis() + 1) as usize * MAX_PER_INTERVAL < MAX_RECENT);
+const _: () = assert!(
+    (MAX_DELAY.as_millis() / INTERVAL.as_millis() + 1) as usize * (MAX_PER_INTERVAL.get() as usize) < MAX_RECENT
+);
 
 /// The pace of a sender.
 pub(crate) fn pace() -> Pace {

@@ -1,5 +1,5 @@
-//! Claim: the slave spends a key exchange and a signature's verification once for each attempt, and a signature of its own once
-//! for all masters that wait; its answers can be repeated, whatever they say; and bits that a later version sets do no harm.
+//! Claim: the slave spends a key exchange and a signature's verification once for each attempt; its answers can be repeated,
+//! whatever they say; and bits that a later version sets do no harm.
 
 use super::*;
 use crate::crypto::exchange::Ephemeral;
@@ -16,7 +16,7 @@ struct Client {
 }
 
 /// Its attempt, after an INITACK.
-struct Attempt {
+pub(super) struct Attempt {
     init_req: Vec<u8>,
     cookie: Cookie,
     schedule: Schedule,
@@ -42,19 +42,19 @@ impl Client {
 
 impl Attempt {
     /// What a client has after the first two steps with this slave.
-    fn with(world: &mut World) -> Self {
+    pub(super) fn with(world: &mut World) -> Self {
         let client = Client::new(Suite::Gcm, &mut world.rng);
         let init_ack = world.deliver(To::Slave, &client.init_req).unwrap().unwrap();
         client.attempt(&init_ack)
     }
 
-    fn signature(&self, features: Features, rng: &mut StdRng) -> Vec<u8> {
+    pub(super) fn signature(&self, features: Features, rng: &mut StdRng) -> Vec<u8> {
         let identity = &identities()[0];
         let leaf = self.schedule.master_leaf(&features, "master", identity.public().der());
         sign(identity, &signed_by_master(&leaf), rng).unwrap()
     }
 
-    fn auth_req(&self, features: Features, signature: &[u8]) -> Vec<u8> {
+    pub(super) fn auth_req(&self, features: Features, signature: &[u8]) -> Vec<u8> {
         let key = identities()[0].public().der();
         let mut plaintext = Vec::new();
         let credentials = Credentials { name: b"master", key, signature };
@@ -148,7 +148,7 @@ struct SlaveByHand {
 
 impl SlaveByHand {
     /// Its attempt, as far as step 3.
-    fn with(world: &mut World) -> Self {
+    pub(super) fn with(world: &mut World) -> Self {
         Self::with_code(world, None)
     }
 
@@ -166,7 +166,7 @@ impl SlaveByHand {
         Self { schedule, th2 }
     }
 
-    fn signature(&self, verdict: [u8; 2], name: &str) -> Vec<u8> {
+    pub(super) fn signature(&self, verdict: [u8; 2], name: &str) -> Vec<u8> {
         let key = identities()[1].public().der();
         let signed = signed_by_slave(&slave_leaf(&self.th2, &verdict, &[0; 4], name, key));
         sign(&identities()[1], &signed, &mut StdRng::seed_from_u64(1)).unwrap()
@@ -255,63 +255,6 @@ fn the_name_in_a_frame_is_not_used_without_a_code() {
     }
 }
 
-/// Three attempts of one master and one of another, whose AUTHREQs come in before the slave is polled.
-#[test]
-fn one_signature_answers_all_masters_that_wait() {
-    let mut world = World::new(1, party(0, Suite::Gcm, &[1]), party(1, Suite::Gcm, &[0, 2]));
-    let mut masters: Vec<_> = [0, 2, 0, 0]
-        .map(|own| begun(party(own, Suite::Gcm, &[1]), topics(), world.now, &mut world.rng))
-        .into_iter()
-        .collect();
-    for master in &mut masters {
-        let init_req = master.poll(world.now, &mut world.rng).unwrap();
-        let init_ack = world.deliver(To::Slave, &init_req).unwrap().unwrap();
-        let Ok(Action::Send(auth_req)) = master.accept(&init_ack, world.now, &mut world.rng) else { panic!() };
-        let accepted = world.slave.accept(&topics(), &auth_req, world.now, &mut world.rng);
-        assert!(matches!(accepted, Ok(Action::Wait)));
-        assert!(world.slave.has_unsigned_answers());
-        let again = world.slave.accept(&topics(), &auth_req, world.now, &mut world.rng);
-        assert_eq!(again.err(), Some(Rejected::Duplicate), "its answer is under way");
-    }
-    let mut answers = Vec::new();
-    while let Some((of, action)) = world.slave.poll(world.now, &mut world.rng) {
-        assert!(!world.slave.has_unsigned_answers(), "all are signed at once");
-        assert_eq!(of, topics());
-        let Action::MasterAuthenticated(auth_ack) = action else { panic!("{action:?}") };
-        answers.push(auth_ack);
-    }
-    // Each has the two hashes of a tree of four leaves.
-    let alone = {
-        let mut world = World::usual(2);
-        world.run().into_iter().find(|(_, frame)| FrameType::of(frame) == Ok(FrameType::AuthAck)).unwrap().1.len()
-    };
-    assert_eq!(answers.iter().map(Vec::len).collect::<Vec<_>>(), [alone + 64; 4]);
-    for (index, master) in masters.iter_mut().enumerate() {
-        for (other, auth_ack) in answers.iter().enumerate().filter(|(other, _)| *other != index) {
-            assert!(master.accept(auth_ack, world.now, &mut world.rng).is_err(), "{other} for {index}");
-        }
-        let accepted = master.accept(&answers[index], world.now, &mut world.rng);
-        let Ok(Action::Send(rdy_req)) = accepted else { panic!("{index}: {accepted:?}") };
-        let stored = world.slave.accept(&topics(), &rdy_req, world.now, &mut world.rng);
-        assert!(matches!(stored, Ok(Action::StorePending(..))), "{index}: {stored:?}");
-    }
-}
-
-#[test]
-fn a_signature_covers_256_answers_and_no_more() {
-    let mut world = World::usual(1);
-    for number in 1..=256 {
-        let attempt = Attempt::with(&mut world);
-        let signature = attempt.signature([0; 4], &mut world.rng);
-        let auth_req = attempt.auth_req([0; 4], &signature);
-        let accepted = world.slave.accept(&topics(), &auth_req, world.now, &mut world.rng);
-        assert!(matches!(accepted, Ok(Action::Wait)));
-        assert_eq!(world.slave.has_unsigned_answers(), number < 256);
-    }
-    let answers = std::iter::from_fn(|| world.slave.poll(world.now, &mut world.rng)).count();
-    assert_eq!(answers, 256);
-}
-
 /// The master's AUTHREQ, which is repeated with its INITREQ, draws the lost AUTHACK again.
 #[test]
 fn a_lost_verdict_is_repeated() {
@@ -383,37 +326,6 @@ fn an_attempt_that_was_declined_supersedes_none() {
     assert!(world.deliver(To::Slave, &rdy_req).unwrap().is_some());
     world.run();
     world.assert_paired();
-}
-
-#[test]
-fn a_master_that_is_forgotten_before_the_signature_gets_no_answer() {
-    for forget in [true, false] {
-        let mut world = World::usual(1);
-        let attempt = Attempt::with(&mut world);
-        let signature = attempt.signature([0; 4], &mut world.rng);
-        let auth_req = attempt.auth_req([0; 4], &signature);
-        let accepted = world.slave.accept(&topics(), &auth_req, world.now, &mut world.rng);
-        assert!(matches!(accepted, Ok(Action::Wait)));
-        world.slave.set_peers(vec![peer_of(if forget { 2 } else { 0 })]);
-        assert_eq!(world.slave.poll(world.now, &mut world.rng).is_none(), forget);
-        assert!(!world.slave.has_unsigned_answers());
-    }
-}
-
-/// Its verdict is that of the configuration at the time of the signature.
-#[test]
-fn a_suite_that_is_changed_before_the_signature_counts() {
-    let mut world = World::usual(1);
-    let attempt = Attempt::with(&mut world);
-    let signature = attempt.signature([0; 4], &mut world.rng);
-    world.slave.accept(&topics(), &attempt.auth_req([0; 4], &signature), world.now, &mut world.rng).unwrap();
-    world.slave.set_party(party(1, Suite::Ecb, &[0]));
-    let Some((_, Action::Fail(HandshakeFailure::SuiteDiffers { theirs, .. }, Some(_)))) =
-        world.slave.poll(world.now, &mut world.rng)
-    else {
-        panic!("no verdict")
-    };
-    assert_eq!(theirs, Suite::Gcm.code());
 }
 
 /// A check that a lost connection ended.

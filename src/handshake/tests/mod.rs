@@ -11,6 +11,7 @@ mod enrolment;
 mod flood;
 mod hostile;
 mod man_in_the_middle;
+mod one_signature;
 mod refused;
 mod repeated;
 mod vectors;

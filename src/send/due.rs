@@ -12,39 +12,28 @@
 //!
 //! None of these has a position of its own in the sequence that is not decided yet. So the source does not hear of them.
 //!
-//! # How to add a message that is sent by time
+//! # A new message that is sent by time
 //!
 //! Beside the sequence, it is a row above: a time in [`SendRun::deadline`], and an [`OutgoingMessage::BestEffort`] in
 //! [`SendRun::publish_due`], as a query is.
 //!
 //! In the sequence, where a lost one is missed and a replay is a duplicate, it is a new message as far as the run is
-//! concerned. An example is a heartbeat, which is sent when nothing was sent for a while. It is a kind (`stream/kind.rs`)
-//! and an option. Sealing, confirms, retransmissions, a change of session, the counts, the end of a run and its exit
-//! status, and what the broker keeps with `retain` need no change: they ask whether a message carries bytes of the
-//! input, not of which kind it is ([`Pending::has_data`](crate::spool::Pending::has_data)). These steps are special to
-//! it:
+//! concerned: a heartbeat, which is sent when nothing was sent for a while, is an example. `CONTRIBUTING.md`, "A message
+//! that is sent by time", has the places. What holds there:
 //!
-//! 1. `timeouts.rs`: when it is due. Each run starts anew. Each turn tells `Timeouts::observe` whether anything waits to
-//!    be delivered: the time runs while nothing does, or heartbeats pile up while the broker or the receiver is away. A
-//!    time in `Timeouts::deadlines` wakes the run. Publishing one starts this time anew at once: `observe` is next called
-//!    after the loop of `SendRun::transfer`, which would publish one after another until then.
-//! 2. `SendRun::next_message` (`run.rs`): where the source says [`NextMessage::NoInput`](super::source::NextMessage), it is
-//!    asked for this one if that is due and there is a connection. `Blocked` means that it has to wait, `Ended` that it
-//!    is too late for it.
-//! 3. `source.rs`: a method of `MessageSource` that gives it its position. `direct.rs` begins the stream and looks whether
-//!    another one is due, as `next` does, and has the stream seal its buffer as the new content. `spooled.rs` appends an
-//!    empty record (`RecordStore::append`), since the number of a record decides its position; `next` seals an empty
-//!    record as the new content, since a record of data is never empty. If the spool takes no record, because it is
-//!    full or busy, there is no message, and it stays due. It then needs a time of its own to try again, in
-//!    `MessageSource::deadline`: a time that has passed wakes nobody, and nothing else may happen. The
-//!    next run sends such a record, too, whatever its options are, so the message can carry only what is known when it
-//!    is sealed. With either source it counts as a message that waits, so `--timeout` ends a run that cannot deliver it,
-//!    with 75. A run with a spool ends only when it takes no more input.
-//! 4. A link without encryption has nothing for it: `open_stream` (`mod.rs`) and `LegacyStream::open` refuse the option.
-//! 5. `recv/sealed/mod.rs`: it delivers no bytes. To notice that none came for long, `stall.rs` has the time that counts;
-//!    the head of `recv/sealed/mod.rs` says where what is known of a peer belongs.
-//! 6. `tests/end_to_end/`: with and without `--spool`, `--confirm` and a connection; after `sts-recv -n` has left;
-//!    `retain`.
+//! - Its time runs while nothing waits to be delivered, which [`SendRun::observe_waiting`] tells `Timeouts::observe` in
+//!   each turn, or messages pile up while the broker or the receiver is away. Publishing one starts the time anew at once:
+//!   `observe` is next called after the loop of `SendRun::transfer`, which would publish one after another until then.
+//! - It is made where the source says [`NextMessage::NoInput`](super::source::NextMessage) and there is a connection.
+//!   `Blocked` means that it has to wait, `Ended` that it is too late for it.
+//! - The source gives it its position, as it does for data. `Direct` begins the stream and looks whether another one is
+//!   due, as its `next` does. `Spooled` appends an empty record (`RecordStore::append`), since the number of a record
+//!   decides its position; `next` seals an empty record as the new content, since a record of data is never empty. The
+//!   next run sends such a record, too, whatever its options are, so the message carries only what is known when it is
+//!   sealed. If the spool takes no record, because it is full or busy, there is no message, and it stays due: it then has
+//!   a time to try again in `MessageSource::deadline`, since a time that has passed wakes nobody.
+//! - It counts as a message that waits, so `--timeout` ends a run that cannot deliver it, with 75. A run with a spool ends
+//!   only when it takes no more input.
 
 use std::time::Instant;
 

@@ -13,17 +13,16 @@
 //! until it leaves. The loop does not wake for a message that is due but has to wait, since it ignores times that have
 //! passed.
 //!
-//! # How to add a limit
+//! # What a limit is
 //!
-//! First decide what it counts:
+//! There are two places for one (`CONTRIBUTING.md`, "A limit on what is sent"):
 //!
-//! - **What this run gives to the client**, each message once: here. A limit on messages per time is one more [`Pace`]
-//!   in `send::paces`, which then takes the options, too; all of them are kept. A pace is exact for the messages that ask:
-//!   none of them leaves if that makes more than N in any span of its interval. After a pause all messages of an interval
-//!   may leave at once ([`crate::pace`]). Any other limit is a condition in [`Gate::is_open`], counted in [`Gate::pass`];
-//!   if time opens it, the time goes into [`Gate::opens_at`], which wakes the run. Nothing else changes: whatever waits
-//!   for the gate stays with the source or the stream, in the counts of `run_end`.
-//! - **What goes to the broker**, including what the client repeats after a reconnect, of which the run hears nothing:
+//! - **Of what this run gives to the client**, each message once: here. A limit on messages per time is one more [`Pace`]
+//!   in `send::paces`; all of them are kept. A pace is exact for the messages that ask: none of them leaves if that makes
+//!   more than N in any span of its interval. After a pause all messages of an interval may leave at once
+//!   ([`crate::pace`]). Any other limit is a condition in [`Gate::is_open`], counted in [`Gate::pass`], and the time that
+//!   opens it, if one does, is in [`Gate::opens_at`], which wakes the run.
+//! - **Of what goes to the broker**, including what the client repeats after a reconnect, of which the run hears nothing:
 //!   in the client session. `OutgoingPublishes::retry_at` (`mqtt/client_session/outgoing_publishes/mod.rs`), the pause after
 //!   a refusal, is the precedent: it gives no packet, wakes the client and ends. The client then fills up, and this gate
 //!   shuts.
@@ -44,6 +43,10 @@
 //! - No timeout counts the time in which nothing but a pace holds the run back: `SendRun::observe_waiting` asks
 //!   [`Gate::opens_at`]. So the interval of a pace may be longer than `--timeout`. Time does count while the broker or the
 //!   receiver has yet to answer for a message.
+//! - The first signal does not open it. The run still delivers all that was read, in the time that the limit makes that
+//!   take: without a spool what is in memory, with one all that is in the spool by then. The
+//!   message that closes the stream waits like the others; only with a spool can the next run send it instead
+//!   ([`MessageSource::is_delivered`](super::source::MessageSource::is_delivered)). The second signal ends the run at once.
 
 use std::time::Instant;
 

@@ -144,7 +144,7 @@ impl Content {
             Kind::Will => Some(Self::Will),
             Kind::Confirm => SideContent::parse_confirm(bytes).map(Self::Side),
             Kind::Refused => SideContent::parse_refused(bytes).map(Self::Side),
-            Kind::Held => SideContent::parse_held(bytes).map(Self::Side),
+            Kind::Sack => SideContent::parse_sack(bytes).map(Self::Side),
         }
     }
 

@@ -12,7 +12,7 @@
 //! | 6 settled | nothing: after the end of a stream, its sender has heard that all of it is written |
 //! | 7 will | bytes: what the broker says for its sender |
 //! | 8 refused | stream 4, salt 8, seq 4: a message of the session that it is sealed under, which is not understood |
-//! | 9 held | stream 4, salt 8, one or more (first seq 4, next seq 4): messages that came before those that are missing |
+//! | 9 sack | stream 4, salt 8, one or more (first seq 4, next seq 4): messages that are here, after others that are missing (RFC 2018) |
 //!
 //! The free kinds after these, to 15, are [skipped](super::Content::Skipped): they count as received, and nothing of
 //! them is written. Kind 0 is [refused](super::Content::Unreadable). The flags above the low nibble are in
@@ -132,8 +132,8 @@ kinds! {
     Will = 7, "will", BesideStream, Data;
     /// The receiver does not understand a frame.
     Refused = 8, "refused", SideStream, NoData;
-    /// Which frames the receiver has that it cannot confirm yet.
-    Held = 9, "held", SideStream, NoData;
+    /// Which messages the receiver has that it cannot confirm yet.
+    Sack = 9, "sack", SideStream, NoData;
 }
 
 impl Kind {
@@ -240,7 +240,7 @@ mod tests {
         assert_eq!(those(Kind::carries_data), ["data", "end", "will"]);
         assert_eq!(those(Kind::closes_stream), ["end", "continued", "kill"]);
         assert_eq!(those(Kind::ends_chain), ["end"]);
-        assert_eq!(those(Kind::is_of_side_stream), ["confirm", "refused", "held"]);
+        assert_eq!(those(Kind::is_of_side_stream), ["confirm", "refused", "sack"]);
         assert_eq!(those(Kind::stays_with_stream), ["data", "end", "continued"]);
         assert_eq!(those(|kind| !kind.is_in_sequence()), ["settled", "will"]);
         assert_eq!(those(|kind| !kind.has_position()), ["continued", "settled", "will"]);

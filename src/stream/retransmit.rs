@@ -140,7 +140,7 @@ impl RetransmitQueue {
     ///
     /// # Errors
     /// [`Rejected::Unexpected`] for ranges that are not in order; nothing changes then.
-    pub(crate) fn hold(&mut self, ranges: &[(u32, u32)], now: Instant) -> Result<bool, Rejected> {
+    pub(crate) fn sack(&mut self, ranges: &[(u32, u32)], now: Instant) -> Result<bool, Rejected> {
         let is_ordered =
             ranges.iter().all(|(from, to)| from < to) && ranges.is_sorted_by(|one, other| one.1 <= other.0);
         if !is_ordered {
@@ -152,19 +152,19 @@ impl RetransmitQueue {
         let mut ranges = ranges.iter().copied().peekable();
         for seq in self.frames.seqs().take_while(|seq| *seq < end) {
             while ranges.next_if(|(_, to)| *to <= seq).is_some() {}
-            let is_held = ranges.peek().is_some_and(|(from, _)| *from <= seq);
+            let is_sacked = ranges.peek().is_some_and(|(from, _)| *from <= seq);
             let len = self.frames.sealed(seq).len();
             match self.frames.state(seq) {
-                SentState::InFlight(transmission) if is_held => {
+                SentState::InFlight(transmission) if is_sacked => {
                     arrivals.add(transmission, len);
-                    self.frames.set_state(seq, SentState::Held(transmission));
+                    self.frames.set_state(seq, SentState::Sacked(transmission));
                 }
                 // It was late, not lost.
-                SentState::Lost if is_held => {
-                    self.frames.set_state(seq, SentState::Held(self.path.transmit(len, now, true)));
+                SentState::Lost if is_sacked => {
+                    self.frames.set_state(seq, SentState::Sacked(self.path.transmit(len, now, true)));
                 }
                 // The receiver has lost it, by a restart or for lack of room.
-                SentState::Held(_) if !is_held => self.frames.set_state(seq, SentState::Lost),
+                SentState::Sacked(_) if !is_sacked => self.frames.set_state(seq, SentState::Lost),
                 _ => {}
             }
         }
@@ -256,7 +256,7 @@ impl RetransmitQueue {
         self.quiet_since = now;
         self.path.probe();
         for seq in self.frames.seqs() {
-            if let SentState::Held(transmission) = self.frames.state(seq) {
+            if let SentState::Sacked(transmission) = self.frames.state(seq) {
                 // When it arrived says nothing of the way any more.
                 self.frames.set_state(seq, SentState::InFlight(Transmission { is_repeat: true, ..transmission }));
             }

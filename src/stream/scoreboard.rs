@@ -36,7 +36,7 @@ pub(super) struct SentFrame {
 pub(super) enum SentState {
     InFlight(Transmission),
     /// The receiver has it, and may still lose it, as long as it does not confirm it.
-    Held(Transmission),
+    Sacked(Transmission),
     /// To be sent again.
     Lost,
 }
@@ -112,7 +112,7 @@ impl Scoreboard {
     fn add(&mut self, seq: u32, len: usize, state: SentState) {
         match state {
             SentState::InFlight(_) => self.in_flight += len,
-            SentState::Held(_) => {}
+            SentState::Sacked(_) => {}
             SentState::Lost => {
                 self.lost.insert(seq);
             }
@@ -122,7 +122,7 @@ impl Scoreboard {
     fn subtract(&mut self, seq: u32, len: usize, state: SentState) {
         match state {
             SentState::InFlight(_) => self.in_flight -= len,
-            SentState::Held(_) => {}
+            SentState::Sacked(_) => {}
             SentState::Lost => {
                 self.lost.remove(&seq);
             }

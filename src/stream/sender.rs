@@ -10,7 +10,7 @@ use super::message_len::{Lengths, MIN_CARRIED_LEN, carried_len};
 use super::preamble::{Continues, Preamble, preamble_room};
 use super::reserved::{PartKeys, ReservedStream};
 use super::sent_time::SentTime;
-use super::side_content::{Confirmed, HELD_LEN, HELD_RANGE_LEN};
+use super::side_content::{Confirmed, SACK_LEN, SACK_RANGE_LEN};
 use crate::crypto::cipher::{Cipher, HEADER_LEN};
 use crate::crypto::key_tree::{Salt, will_cipher};
 use crate::message::{FrameType, SealedHeader, SessionTag};
@@ -250,8 +250,8 @@ impl Sender {
 
     /// Most ranges of messages that one message can name.
     #[must_use]
-    pub(crate) fn max_held_ranges(&self) -> usize {
-        self.max_data_len().saturating_sub(HELD_LEN) / HELD_RANGE_LEN
+    pub(crate) fn max_sack_ranges(&self) -> usize {
+        self.max_data_len().saturating_sub(SACK_LEN) / SACK_RANGE_LEN
     }
 
     /// Says, after the message that closed the stream, that its confirm has come: the receiver need not repeat it any

@@ -8,10 +8,10 @@ use bytes::{BufMut, BytesMut};
 use super::kind::Kind;
 use crate::crypto::key_tree::{SALT_LEN, Salt};
 
-/// Length of a range of messages that are held.
-pub(super) const HELD_RANGE_LEN: usize = 4 + 4;
+/// Length of a range of messages in a sack.
+pub(super) const SACK_RANGE_LEN: usize = 4 + 4;
 /// Length of what precedes those.
-pub(super) const HELD_LEN: usize = 4 + SALT_LEN;
+pub(super) const SACK_LEN: usize = 4 + SALT_LEN;
 
 /// What the receiver says of streams that we send under the session of the message. A side stream is never closed, and
 /// nothing waits for its end.
@@ -29,7 +29,7 @@ pub(crate) enum SideContent {
         seq: u32,
     },
     /// It has these messages of a stream, and cannot confirm them, as others are missing.
-    Held {
+    Sack {
         /// The number of the stream.
         stream: u32,
         /// Its salt.
@@ -45,7 +45,7 @@ impl SideContent {
         match self {
             Self::Confirm(_) => Kind::Confirm,
             Self::Refused { .. } => Kind::Refused,
-            Self::Held { .. } => Kind::Held,
+            Self::Sack { .. } => Kind::Sack,
         }
     }
 
@@ -64,7 +64,7 @@ impl SideContent {
                 out.put_slice(salt);
                 out.put_u32(*seq);
             }
-            Self::Held { stream, salt, ranges } => {
+            Self::Sack { stream, salt, ranges } => {
                 out.put_u32(*stream);
                 out.put_slice(salt);
                 for (first, next) in ranges {
@@ -89,16 +89,16 @@ impl SideContent {
     }
 
     /// A stream, its salt and one range at least.
-    pub(super) fn parse_held(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn parse_sack(bytes: &[u8]) -> Option<Self> {
         let (stream, rest) = bytes.split_first_chunk()?;
         let (salt, rest) = rest.split_first_chunk()?;
         let (ranges, rest) = rest.as_chunks();
-        let range = |&[f0, f1, f2, f3, n0, n1, n2, n3]: &[u8; HELD_RANGE_LEN]| {
+        let range = |&[f0, f1, f2, f3, n0, n1, n2, n3]: &[u8; SACK_RANGE_LEN]| {
             (u32::from_be_bytes([f0, f1, f2, f3]), u32::from_be_bytes([n0, n1, n2, n3]))
         };
         let is_whole = rest.is_empty() && !ranges.is_empty();
         let ranges = ranges.iter().map(range).collect();
-        is_whole.then_some(Self::Held { stream: u32::from_be_bytes(*stream), salt: *salt, ranges })
+        is_whole.then_some(Self::Sack { stream: u32::from_be_bytes(*stream), salt: *salt, ranges })
     }
 }
 

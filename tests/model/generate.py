@@ -28,7 +28,7 @@ fun h(bitstring): bitstring. fun ext(bitstring, bitstring): bitstring. fun expd(
 fun mac(bitstring, bitstring): bitstring.
 const INITREQ, INITACK, AUTHREQ, AUTHACK, RDYREQ, RDYACK, ENC, KILL, WILL: bitstring.
 const AGREED, DIFFERS, UNPINNABLE, ALONE, LOW, HIGH, MASTER, SLAVE, X, R, P, ZERO, ONE, TWO, THREE: bitstring.
-const DATA, CONFIRM, REFUSED, HELD, ENDED, KILLED, CONTINUES, M2S, S2M: bitstring.
+const DATA, CONFIRM, REFUSED, SACK, ENDED, KILLED, CONTINUES, M2S, S2M: bitstring.
 free skA, skB: bitstring [private].
 """
 
@@ -287,7 +287,7 @@ SECRET = lambda *names: [f"query attacker({name})." for name in names]
 
 STREAM_EVENTS = "\n".join(f"event {name}({', '.join(['bitstring'] * arity)})." for name, arity in
                           [("Sent", 7), ("Got", 7), ("Once", 3), ("Kills", 2), ("Killed", 2), ("Wrote", 4),
-                           ("Confirmed", 4), ("Refuses", 4), ("HeardRefused", 4), ("Keeps", 4), ("HeardHeld", 4),
+                           ("Confirmed", 4), ("Refuses", 4), ("HeardRefused", 4), ("Keeps", 4), ("HeardSack", 4),
                            ("SaysEnded", 4), ("ToldEnd", 4), ("SaysLone", 5), ("ToldLone", 5),
                            ("Says", 4), ("Believes", 4), ("SaysContinues", 7), ("Placed", 7), ("Given", 5),
                            ("WillTaken", 5), ("LateWill", 2)]) + "\n"
@@ -352,7 +352,7 @@ let send(s: bitstring) =
   in(c, (sh: bitstring, e: bitstring)); let (=ENC, =id(s), sn: bitstring, ss: bitstring, sq: bitstring) = sh in
   ( {hear("CONFIRM", "Confirmed")}
   | {hear("REFUSED", "HeardRefused")}
-  | {hear("HELD", "HeardHeld")} ).
+  | {hear("SACK", "HeardSack")} ).
 let receive(s: bitstring) =
   in(c, (header: bitstring, e: bitstring));
   let (=ENC, =id(s), n: bitstring, salt: bitstring, seq: bitstring) = header in
@@ -361,7 +361,7 @@ let receive(s: bitstring) =
   let sh = (ENC, id(s), sn, ss, sq) in
   ( (event Wrote(s, (n, salt), seq, m); {answer("CONFIRM")})
   | (event Refuses(s, (n, salt), seq, m); {answer("REFUSED")})
-  | (event Keeps(s, (n, salt), seq, m); {answer("HELD")}) ).
+  | (event Keeps(s, (n, salt), seq, m); {answer("SACK")}) ).
 process !new s: bitstring; out(c, id(s)); ( !send(s) | !receive(s) )
 """
 
@@ -369,7 +369,7 @@ process !new s: bitstring; out(c, id(s)); ( !send(s) | !receive(s) )
 CONFIRMED = ("query s: bitstring, n: bitstring, seq: bitstring, m: bitstring; "
              "event(Confirmed(s, n, seq, m)) ==> event(Wrote(s, n, seq, m)).")
 REFUSED = CONFIRMED.replace("Confirmed", "HeardRefused").replace("Wrote", "Refuses")
-HELD = CONFIRMED.replace("Confirmed", "HeardHeld").replace("Wrote", "Keeps")
+SACK = CONFIRMED.replace("Confirmed", "HeardSack").replace("Wrote", "Keeps")
 # What is only kept, the sender must not forget.
 KEPT_ONLY = CONFIRMED.replace("Wrote", "Keeps")
 
@@ -640,12 +640,12 @@ model("stream-forgets", "the same without the receive state.", [(GOT, F), (GOT.r
 model("kill", "a KILL is the sender's, and ends a session once.",
       [("query s: bitstring, n: bitstring; inj-event(Killed(s, n)) ==> inj-event(Kills(s, n)).", T),
        ("query s: bitstring, n: bitstring; event(Killed(s, n)).", F)], LEAF + STREAM_EVENTS + ONCE, kill())
-model("confirm", "what is confirmed, refused or held was written, refused or kept, if directories were copied as well.",
-      [(CONFIRMED, T), (REFUSED, T), (HELD, T), (KEPT_ONLY, F), (REACHED(CONFIRMED), F), (REACHED(REFUSED), F),
-       (REACHED(HELD), F)],
+model("confirm", "what is confirmed, refused or in a sack was written, refused or kept, if directories were copied as well.",
+      [(CONFIRMED, T), (REFUSED, T), (SACK, T), (KEPT_ONLY, F), (REACHED(CONFIRMED), F), (REACHED(REFUSED), F),
+       (REACHED(SACK), F)],
       LEAF + STREAM_EVENTS, confirms(True))
 model("confirm-copies", "the same if neither named the salt: a copy's stream would be confirmed.",
-      [(CONFIRMED, F), (REFUSED, F), (HELD, F)], LEAF + STREAM_EVENTS, confirms(False))
+      [(CONFIRMED, F), (REFUSED, F), (SACK, F)], LEAF + STREAM_EVENTS, confirms(False))
 model("history", "what the receiver believes that A said of a session of A, A said, whatever other peers say.",
       [(BELIEVED, T), (REACHED(BELIEVED), F)], LEAF + STREAM_EVENTS + PEERS, history(True))
 model("history-any", "the same if a session id named a session with any peer.",

@@ -309,7 +309,7 @@ t_odd() {
 		keep
 		data two
 		data three
-		expect held 2 3
+		expect sack 2 3
 		expect confirm 1
 		give
 		expect confirm 3

@@ -19,7 +19,7 @@
     hex HEX                  any payload
     retained                 the next frame is published with retain
     sleep SECONDS
-    expect confirm NEXT | expect held FIRST NEXT | expect refused SEQ | expect silence SECONDS
+    expect confirm NEXT | expect sack FIRST NEXT | expect refused SEQ | expect silence SECONDS
     done                     the run of this stream is over: the state gets its count
     print                    session id, stream and salt on standard output
 
@@ -179,12 +179,12 @@ class Script:
             got = m and open_side(self.store.load(), m[1])
             if not got or not got[2] or got[2].problem:
                 continue
-            if got[2].kind == sealed.HELD:
-                stream, salt, ranges = sealed.read_held(got[2].content)
+            if got[2].kind == sealed.SACK:
+                stream, salt, ranges = sealed.read_sack(got[2].content)
                 self.say("side", kind=got[2].kind, stream=stream, ranges=ranges)
                 if what == "silence":
                     return False
-                if what == "held" and (stream, salt) == (self.stream.number, self.stream.salt) \
+                if what == "sack" and (stream, salt) == (self.stream.number, self.stream.salt) \
                         and ranges == [(int(n), int(after))]:
                     return True
                 continue

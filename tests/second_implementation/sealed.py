@@ -10,7 +10,7 @@ from frames import ENC, KILL, WILL, Reader
 from primitives import Invalid
 
 HEADER = 20
-KINDS = DATA, END, CONTINUED, CONFIRM, KILL_KIND, SETTLED, WILL_KIND, REFUSED, HELD = range(1, 10)
+KINDS = DATA, END, CONTINUED, CONFIRM, KILL_KIND, SETTLED, WILL_KIND, REFUSED, SACK = range(1, 10)
 FIRST_FREE = len(KINDS) + 1  # kinds of later versions, to 15
 PADDING, ASKS, PREAMBLE, CONTINUES = 0x80, 0x40, 0x20, 0x10
 I_CONTINUES, I_ENDED, I_KEPT, I_ENDED_CONTINUING, I_ENDED_BEFORE, I_SENT = 1, 2, 3, 4, 5, 6
@@ -177,7 +177,7 @@ class Plain:
         self.content = body
         if self.kind >= FIRST_FREE:
             return
-        place = {CONFIRM: side, REFUSED: side, HELD: side, KILL_KIND: frame_type == KILL,
+        place = {CONFIRM: side, REFUSED: side, SACK: side, KILL_KIND: frame_type == KILL,
                  WILL_KIND: frame_type == WILL}
         if self.kind in place:
             if not place[self.kind]:
@@ -187,7 +187,7 @@ class Plain:
         length = len(body)
         good = {CONTINUED: length == 12, CONFIRM: length % 16 == 0, KILL_KIND: length == 4,
                 SETTLED: length == 0, REFUSED: length == 16,
-                HELD: length >= 20 and length % 8 == 4}
+                SACK: length >= 20 and length % 8 == 4}
         if not good.get(self.kind, True):
             raise Refused("content of kind %d" % self.kind)
 
@@ -234,12 +234,12 @@ def confirm_content(entries):
     return b"".join(struct.pack(">I8sI", *e) for e in entries)
 
 
-def held_content(stream, salt, ranges):
-    """Of a held: the frames from each first to below each next seq."""
+def sack_content(stream, salt, ranges):
+    """Of a sack: the frames from each first to below each next seq."""
     return struct.pack(">I8s", stream, salt) + b"".join(struct.pack(">II", *r) for r in ranges)
 
 
-def read_held(content):
+def read_sack(content):
     stream, salt = struct.unpack(">I8s", content[:12])
     return stream, salt, [struct.unpack(">II", content[i:i + 8]) for i in range(12, len(content), 8)]
 

@@ -215,8 +215,8 @@ class Sender:
         if not got or not got[2] or got[2].problem or got[0]["id"] != self.session["id"]:
             return
         plain = got[2]
-        if plain.kind == sealed.HELD:
-            self.held(*sealed.read_held(plain.content))
+        if plain.kind == sealed.SACK:
+            self.sack(*sealed.read_sack(plain.content))
             return
         for stream, salt, seq in sealed.read_confirmed(plain.content):
             if stream != self.stream.number:
@@ -245,7 +245,7 @@ class Sender:
             for n in sorted(self.frames):
                 self.link.send(self.frames[n])
 
-    def held(self, stream, salt, ranges):
+    def sack(self, stream, salt, ranges):
         """The receiver has these frames: what is missing below them is sent again, once in 0.3 seconds."""
         now = time.time()
         if (stream, salt) != (self.stream.number, self.stream.salt) or now - self.resent_at < 0.3:
@@ -253,7 +253,7 @@ class Sender:
         self.resent_at = now
         has = {n for first, end in ranges for n in range(first, min(end, self.stream.seq))}
         missing = [n for n in sorted(self.frames) if n not in has and n < ranges[-1][1]]
-        self.event("held", ranges=len(ranges), missing=len(missing))
+        self.event("sack", ranges=len(ranges), missing=len(missing))
         for n in missing:
             self.link.send(self.frames[n])
 

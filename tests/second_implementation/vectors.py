@@ -505,10 +505,10 @@ def sealed_frames(suite):
     frame("confirm, last side stream", sealed.CONFIRM, sealed.confirm_content(pairs), 2**32 - 2, 2**20)
     frame("padded confirm", sealed.CONFIRM, sealed.confirm_content(pairs), 2**31 + 5, 1, pad=32)
     frame("refused", sealed.REFUSED, sealed.confirm_content([(4, rnd("refused", 8), 17)]), 2**31 + 1, 0)
-    held = [(3, 5), (9, 10), (2**20, 2**32 - 1)]
+    ranges = [(3, 5), (9, 10), (2**20, 2**32 - 1)]
     for count in (1, 3):
-        frame("held, %d ranges" % count, sealed.HELD,
-              sealed.held_content(4, rnd("held", 8), held[:count]), 2**31 + 1, count)
+        frame("sack, %d ranges" % count, sealed.SACK,
+              sealed.sack_content(4, rnd("sack", 8), ranges[:count]), 2**31 + 1, count)
     for pad in (1, 2, 16, 64, 256):
         frame("pad %d" % pad, D, text, 1, 3, pad=pad)
     frame("pad that is full", D, rnd("14", 14), 1, 3, pad=16)
@@ -606,9 +606,9 @@ def sealed_frames(suite):
     frame("refused in a stream of data", sealed.REFUSED, bytes(16), 7, 1, **refuse)
     frame("confirm of 15 bytes", sealed.CONFIRM, bytes(15), 2**31, 1, **refuse)
     frame("refused of 8 bytes", sealed.REFUSED, bytes(8), 2**31, 1, **refuse)
-    frame("held in a stream of data", sealed.HELD, bytes(20), 7, 1, **refuse)
-    frame("held without a range", sealed.HELD, bytes(12), 2**31, 1, **refuse)
-    frame("held of 21 bytes", sealed.HELD, bytes(21), 2**31, 1, **refuse)
+    frame("sack in a stream of data", sealed.SACK, bytes(20), 7, 1, **refuse)
+    frame("sack without a range", sealed.SACK, bytes(12), 2**31, 1, **refuse)
+    frame("sack of 21 bytes", sealed.SACK, bytes(21), 2**31, 1, **refuse)
     frame("data in a side stream", D, text, 2**31, 1, **refuse)
     frame("data in KILL", D, text, 7, 1, frame_type=KILL, **refuse)
     frame("kill in ENC", sealed.KILL_KIND, bytes(4), 7, 1, **refuse)

@@ -162,20 +162,20 @@ impl ConfirmQueue {
     pub(super) fn seal(
         &mut self,
         session: &Session,
-        (wanted, mut held): (&[Confirmed], Vec<SideContent>),
+        (wanted, mut sacks): (&[Confirmed], Vec<SideContent>),
         max_message: usize,
         sessions: &LinkSessions,
         rng: &mut impl CryptoRng,
     ) -> Result<Vec<Bytes>> {
         let sender = self.sender(session.id, || sessions.begin_side_stream(session, max_message))?;
         let parts = wanted.chunks(sender.max_confirmed_streams());
-        for content in &mut held {
-            if let SideContent::Held { ranges, .. } = content {
-                ranges.truncate(sender.max_held_ranges());
+        for content in &mut sacks {
+            if let SideContent::Sack { ranges, .. } = content {
+                ranges.truncate(sender.max_sack_ranges());
             }
         }
         let confirms = parts.map(|part| SideContent::Confirm(part.to_vec()));
-        let said = held.into_iter().chain(confirms).map(Content::Side);
+        let said = sacks.into_iter().chain(confirms).map(Content::Side);
         said.map(|content| sender.seal(&content, None, sender.buffer(0), rng)).collect()
     }
 

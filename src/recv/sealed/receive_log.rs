@@ -181,8 +181,8 @@ impl ReceiveLog {
                 })
                 .collect();
             let topic = sessions.link.publish_topic(session);
-            let held = wanted.iter().filter_map(|confirmed| held(confirmed, session, sessions, admissions)).collect();
-            let frames = self.confirms.seal(session, (&wanted, held), self.max_message, &sessions.link, rng);
+            let sacks = wanted.iter().filter_map(|confirmed| sack(confirmed, session, sessions, admissions)).collect();
+            let frames = self.confirms.seal(session, (&wanted, sacks), self.max_message, &sessions.link, rng);
             let frames = unless_deleted(frames, session, &sessions.link)?;
             is_outdated |= frames.is_none();
             let frames = frames.into_iter().flatten();
@@ -214,7 +214,7 @@ impl ReceiveLog {
 
 /// What is here of a stream that lacks messages, and is not confirmed: what is on its way to standard output, and what
 /// came too early.
-fn held(
+fn sack(
     confirmed: &Confirmed,
     session: &Session,
     sessions: &UsableSessions,
@@ -229,7 +229,7 @@ fn held(
     if accepted > next {
         ranges.insert(0, (next, accepted));
     }
-    Some(SideContent::Held { stream: number, salt, ranges })
+    Some(SideContent::Sack { stream: number, salt, ranges })
 }
 
 /// What was sealed under a session; `None` if that failed because the session was deleted since the last look at it.

@@ -159,7 +159,7 @@ impl Confirms {
                     Some(_) | None => None,
                 })
             }
-            SideContent::Refused { stream: number, .. } | SideContent::Held { stream: number, .. }
+            SideContent::Refused { stream: number, .. } | SideContent::Sack { stream: number, .. }
                 if *number != stream.number =>
             {
                 Ok(None)
@@ -167,7 +167,7 @@ impl Confirms {
             SideContent::Refused { salt: other, seq, .. } => {
                 Ok(Some(if *other == salt { News::Refused(*seq) } else { News::Copied }))
             }
-            SideContent::Held { salt: other, ranges, .. } => self.held(&opened, *other == salt, ranges, now),
+            SideContent::Sack { salt: other, ranges, .. } => self.receive_sack(&opened, *other == salt, ranges, now),
         }
     }
 
@@ -181,7 +181,7 @@ impl Confirms {
     }
 
     /// The receiver has these messages, and lacks some before them.
-    fn held(
+    fn receive_sack(
         &mut self,
         opened: &Opened,
         is_own: bool,
@@ -192,7 +192,7 @@ impl Confirms {
         if !is_own {
             return Ok(Some(News::Copied));
         }
-        self.queue.hold(ranges, now)?;
+        self.queue.sack(ranges, now)?;
         Ok(None)
     }
 }

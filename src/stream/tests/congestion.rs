@@ -59,7 +59,7 @@ struct Course {
     sent: usize,
 }
 
-/// What a confirm on its way says: the ranges that are held, and the next seq.
+/// What a confirm on its way says: the ranges that are sacked, and the next seq.
 type Returning = (Vec<(u32, u32)>, u32);
 
 struct World {
@@ -121,15 +121,15 @@ impl World {
         }
         if *next > before || confirm_at.is_some_and(|at| at <= self.now) {
             *confirm_at = None;
-            let mut held: Vec<(u32, u32)> = Vec::new();
+            let mut sacked: Vec<(u32, u32)> = Vec::new();
             for &seq in &*early {
-                match held.last_mut() {
+                match sacked.last_mut() {
                     Some((_, end)) if *end == seq => *end += 1,
-                    _ => held.push((seq, seq + 1)),
+                    _ => sacked.push((seq, seq + 1)),
                 }
             }
-            held.truncate(64);
-            let said = (held, *next);
+            sacked.truncate(64);
+            let said = (sacked, *next);
             if !self.loses() {
                 let at = self.arrival();
                 self.returning.insert(at, said);
@@ -184,10 +184,10 @@ fn course(broker: Broker, (count, len): (u32, usize), holds: bool, seed: u64) ->
             world.receiver.early.clear();
         }
         while let Some(entry) = world.returning.first_entry().filter(|entry| entry.key().0 <= world.now) {
-            let (held, next) = entry.remove();
+            let (sacked, next) = entry.remove();
             assert!(next <= world.receiver.next);
-            if !held.is_empty() {
-                queue.hold(&held, world.now).unwrap();
+            if !sacked.is_empty() {
+                queue.sack(&sacked, world.now).unwrap();
             }
             queue.confirm(next, world.now);
         }

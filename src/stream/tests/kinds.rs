@@ -23,8 +23,8 @@ fn example(kind: Kind, session: &Session) -> (Bytes, Content) {
         }
         Kind::Will => (raw_in(8, session, FrameType::Will, 3, b"\x07data").freeze(), Content::Will),
         Kind::Refused => side_example(session, SideContent::Refused { stream: 7, salt: [5; 8], seq: 9 }),
-        Kind::Held => {
-            side_example(session, SideContent::Held { stream: 7, salt: [5; 8], ranges: vec![(3, 5), (9, 10)] })
+        Kind::Sack => {
+            side_example(session, SideContent::Sack { stream: 7, salt: [5; 8], ranges: vec![(3, 5), (9, 10)] })
         }
     }
 }

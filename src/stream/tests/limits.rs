@@ -340,15 +340,15 @@ fn a_message_keeps_its_position_in_the_stream_that_continues_its_own() {
 }
 
 #[test]
-fn a_held_names_as_many_ranges_as_a_message_has_room_for() {
+fn a_sack_names_as_many_ranges_as_a_message_has_room_for() {
     let (_, slave) = pair(1, Suite::Gcm);
     for limit in [128, 256, 1000] {
         let new = || Sender::new(&slave, reserved(&slave, FIRST_SIDE_STREAM), [0; 8], limit).unwrap();
-        let most = u32::try_from(new().max_held_ranges()).unwrap();
+        let most = u32::try_from(new().max_sack_ranges()).unwrap();
         for (count, fits) in [(most, true), (most + 1, false)] {
             let ranges = (0..count).map(|number| (2 * number, 2 * number + 1)).collect();
-            let held = Content::Side(SideContent::Held { stream: 7, salt: [5; 8], ranges });
-            assert_eq!(seal_control(&mut new(), &held).is_ok(), fits, "{count} in {limit} bytes");
+            let sack = Content::Side(SideContent::Sack { stream: 7, salt: [5; 8], ranges });
+            assert_eq!(seal_control(&mut new(), &sack).is_ok(), fits, "{count} in {limit} bytes");
         }
     }
 }

@@ -30,7 +30,7 @@ fn a_confirm_is_cumulative() {
     let now = Instant::now();
     let mut queue = filled(now, 5);
     for ranges in [&[(3, 3)][..], &[(3, 4), (2, 3)]] {
-        assert_eq!(queue.hold(ranges, now), Err(Rejected::Unexpected));
+        assert_eq!(queue.sack(ranges, now), Err(Rejected::Unexpected));
     }
     assert!(queue.confirm(3, now) && !queue.confirm(2, now));
     assert_eq!(queue.unconfirmed(), (2, 20));
@@ -43,7 +43,7 @@ fn a_confirm_is_cumulative() {
 fn a_confirm_above_what_was_sent_is_of_what_was_sent() {
     let now = Instant::now();
     let mut queue = filled(now, 5);
-    assert_eq!(queue.hold(&[(2, 4), (4, u32::MAX)], now), Ok(true));
+    assert_eq!(queue.sack(&[(2, 4), (4, u32::MAX)], now), Ok(true));
     assert!(queue.confirm(1000, now) && queue.first() == 5);
     queue.push(message(5), 10, now);
     assert!(queue.confirm(u32::MAX, now) && queue.first() == 6);
@@ -79,11 +79,11 @@ fn only_what_is_missing_is_sent_again_and_the_window_is_halved_once() {
     let mut queue = filled(start, WINDOW);
     queue.confirm(2, start + ROUND_TRIP);
     let now = start + 2 * ROUND_TRIP;
-    assert_eq!(queue.hold(&[(3, 5), (6, 7), (8, 16)], now), Ok(true));
+    assert_eq!(queue.sack(&[(3, 5), (6, 7), (8, 16)], now), Ok(true));
     let late_at = queue.deadline().unwrap();
     assert!(sent_again(&mut queue, now).is_empty(), "it may only be late");
     assert_eq!(sent_again(&mut queue, late_at), [2, 5, 7]);
-    assert_eq!(queue.hold(&[(3, 5), (6, 7), (8, 16)], late_at), Ok(false));
+    assert_eq!(queue.sack(&[(3, 5), (6, 7), (8, 16)], late_at), Ok(false));
     assert!(sent_again(&mut queue, late_at).is_empty());
     let before = queue.window();
     queue.confirm(16, late_at + ROUND_TRIP);
@@ -94,7 +94,7 @@ fn only_what_is_missing_is_sent_again_and_the_window_is_halved_once() {
 fn what_is_lost_goes_first() {
     let start = Instant::now();
     let mut queue = filled(start, WINDOW);
-    queue.hold(&[(1, 9), (10, 16)], start + ROUND_TRIP).unwrap();
+    queue.sack(&[(1, 9), (10, 16)], start + ROUND_TRIP).unwrap();
     assert!(queue.has_room(message(0).len()), "it may only be late");
     let late_at = queue.deadline().unwrap();
     assert_eq!(queue.poll(late_at).unwrap()[0], 0);
@@ -108,7 +108,7 @@ fn one_lost_message_goes_at_once_whatever_else_is_on_the_way() {
     let start = Instant::now();
     let mut queue = RetransmitQueue::new(LIMIT, start);
     (0..4).for_each(|number| queue.push(Bytes::from(vec![number; INITIAL_WINDOW]), 0, start));
-    queue.hold(&[(1, 2)], start + ROUND_TRIP).unwrap();
+    queue.sack(&[(1, 2)], start + ROUND_TRIP).unwrap();
     let late_at = queue.deadline().unwrap();
     assert_eq!(sent_again(&mut queue, late_at), [0]);
 }
@@ -117,11 +117,11 @@ fn one_lost_message_goes_at_once_whatever_else_is_on_the_way() {
 fn a_message_that_is_lost_twice_is_sent_a_third_time() {
     let start = Instant::now();
     let mut queue = filled(start, 6);
-    queue.hold(&[(1, 6)], start + ROUND_TRIP).unwrap();
+    queue.sack(&[(1, 6)], start + ROUND_TRIP).unwrap();
     let now = queue.deadline().unwrap();
     assert_eq!(sent_again(&mut queue, now), [0]);
     queue.push(message(6), 10, now);
-    queue.hold(&[(1, 7)], now + ROUND_TRIP).unwrap();
+    queue.sack(&[(1, 7)], now + ROUND_TRIP).unwrap();
     let late_at = queue.deadline().unwrap();
     assert!(late_at > now + ROUND_TRIP && late_at < now + 2 * ROUND_TRIP);
     assert!(sent_again(&mut queue, now + ROUND_TRIP).is_empty());
@@ -133,7 +133,7 @@ fn what_is_late_is_not_sent_again() {
     let start = Instant::now();
     let mut queue = filled(start, 3);
     let now = start + ROUND_TRIP;
-    queue.hold(&[(1, 3)], now).unwrap();
+    queue.sack(&[(1, 3)], now).unwrap();
     queue.confirm(3, now + ROUND_TRIP / 16);
     assert!(sent_again(&mut queue, now + ROUND_TRIP).is_empty() && queue.deadline().is_none());
 }
@@ -155,7 +155,7 @@ fn a_receiver_that_holds_nothing_gets_all_again_once_a_round() {
 fn a_receiver_that_holds_gets_nothing_again_for_a_repeated_confirm() {
     let now = Instant::now();
     let mut queue = filled(now, 4);
-    queue.hold(&[(1, 2)], now).unwrap();
+    queue.sack(&[(1, 2)], now).unwrap();
     for _ in 0..2 {
         queue.confirm(2, now);
         assert!(sent_again(&mut queue, now).is_empty());
@@ -183,7 +183,7 @@ fn silence_sends_the_oldest_again_and_the_rest_once_somebody_is_there() {
 fn what_a_receiver_held_when_it_ended_is_sent_again() {
     let start = Instant::now();
     let mut queue = filled(start, 6);
-    queue.hold(&[(1, 6)], start + ROUND_TRIP).unwrap();
+    queue.sack(&[(1, 6)], start + ROUND_TRIP).unwrap();
     let late_at = queue.deadline().unwrap();
     assert_eq!(sent_again(&mut queue, late_at), [0]);
     let due = queue.deadline().unwrap();
@@ -235,13 +235,13 @@ fn it_is_without_data_while_only_messages_without_data_are_not_confirmed() {
 
 /// A message that is above the last one named is neither there nor gone.
 #[test]
-fn of_what_is_not_below_the_last_one_that_is_held_nothing_is_said() {
+fn of_what_is_not_below_the_last_one_in_a_sack_nothing_is_said() {
     let now = Instant::now();
     let mut queue = filled(now, 5);
-    assert_eq!(queue.hold(&[(1, 4)], now), Ok(true));
-    assert_eq!(queue.hold(&[(1, 3)], now), Ok(false));
+    assert_eq!(queue.sack(&[(1, 4)], now), Ok(true));
+    assert_eq!(queue.sack(&[(1, 3)], now), Ok(false));
     assert!(sent_again(&mut queue, now).is_empty(), "3 is still there");
-    assert_eq!(queue.hold(&[(2, 4)], now), Ok(false));
+    assert_eq!(queue.sack(&[(2, 4)], now), Ok(false));
     assert_eq!(sent_again(&mut queue, now), [1], "this one is not");
 }
 
@@ -249,11 +249,11 @@ fn of_what_is_not_below_the_last_one_that_is_held_nothing_is_said() {
 fn what_was_taken_for_lost_and_is_named_is_not_sent_again_and_what_is_not_named_is() {
     let start = Instant::now();
     let mut queue = filled(start, 4);
-    queue.hold(&[(3, 4)], start + ROUND_TRIP).unwrap();
+    queue.sack(&[(3, 4)], start + ROUND_TRIP).unwrap();
     let now = queue.deadline().unwrap();
-    queue.hold(&[(3, 4)], now).unwrap();
+    queue.sack(&[(3, 4)], now).unwrap();
     assert!(!queue.has_room(1), "three are lost");
-    queue.hold(&[(1, 2), (3, 4)], now).unwrap();
+    queue.sack(&[(1, 2), (3, 4)], now).unwrap();
     assert_eq!(sent_again(&mut queue, now), [0, 2]);
     queue.confirm(4, now);
     assert_eq!(queue.unconfirmed(), (0, 0));
@@ -274,13 +274,13 @@ fn only_news_put_off_the_next_probe() {
     // A round trip of 20 ms: 20 + 40 + 50 ms.
     let timeout = |since| Some(at(since) + Duration::from_millis(110));
     assert_eq!(queue.deadline(), timeout(3));
-    assert_eq!(queue.hold(&[(1, 2)], at(3)), Ok(true));
-    assert_eq!(queue.hold(&[(1, 2)], at(4)), Ok(false));
+    assert_eq!(queue.sack(&[(1, 2)], at(3)), Ok(true));
+    assert_eq!(queue.sack(&[(1, 2)], at(4)), Ok(false));
     let before = queue.deadline();
-    assert_eq!(queue.hold(&[(1, 2)], at(5)), Ok(false));
+    assert_eq!(queue.sack(&[(1, 2)], at(5)), Ok(false));
     assert!(!queue.confirm(0, at(5)));
     assert_eq!(queue.deadline(), before);
-    assert_eq!(queue.hold(&[(1, 3)], at(6)), Ok(true));
+    assert_eq!(queue.sack(&[(1, 3)], at(6)), Ok(true));
     // Round trips of 20, 10 and 40 ms: 21.40625 + 4 * 12.8125 + 50 ms.
     assert_eq!(queue.deadline(), Some(at(6) + Duration::from_nanos(122_656_250)));
     let before = queue.deadline();
@@ -296,10 +296,10 @@ fn only_news_put_off_the_next_probe() {
 fn a_loss_is_found_after_a_message_that_was_sent_again() {
     let start = Instant::now();
     let mut queue = filled(start, 4);
-    queue.hold(&[(1, 2)], start + ROUND_TRIP).unwrap();
+    queue.sack(&[(1, 2)], start + ROUND_TRIP).unwrap();
     let now = queue.deadline().unwrap();
     assert_eq!(sent_again(&mut queue, now), [0]);
-    queue.hold(&[(1, 2), (3, 4)], now).unwrap();
+    queue.sack(&[(1, 2), (3, 4)], now).unwrap();
     let late_at = queue.deadline().unwrap();
     assert_eq!(sent_again(&mut queue, late_at), [2], "long before the next probe");
 }
@@ -309,7 +309,7 @@ fn a_loss_is_found_after_a_message_that_was_sent_again() {
 fn what_is_told_again_after_a_probe_measures_nothing() {
     let start = Instant::now();
     let mut queue = filled(start, 3);
-    queue.hold(&[(1, 3)], start + ROUND_TRIP).unwrap();
+    queue.sack(&[(1, 3)], start + ROUND_TRIP).unwrap();
     let mut now = queue.deadline().unwrap();
     assert_eq!(sent_again(&mut queue, now), [0]);
     now = queue.deadline().unwrap();

@@ -16,7 +16,7 @@ enum Change {
 
 fn changes() -> impl Strategy<Value = Vec<Change>> {
     let transmission = Transmission { number: 0, at: Instant::now(), is_repeat: false };
-    let states = [SentState::InFlight(transmission), SentState::Held(transmission), SentState::Lost];
+    let states = [SentState::InFlight(transmission), SentState::Sacked(transmission), SentState::Lost];
     let change = prop_oneof![
         (1usize..100).prop_map(Change::Push),
         Just(Change::Pop),

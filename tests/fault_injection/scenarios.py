@@ -12,6 +12,7 @@ from tools import LINK, wait_until
 
 LINES = [b"line %d of the input, with some more text\n" % number for number in range(6)]
 INPUT = b"".join(LINES)
+HALF = b"".join(LINES[:3])
 AFTER = b"after it all\n"
 # From the master to the slave, and back: as each end names them.
 LINK_TOPICS = {"master": ("m2s", "s2m"), "slave": ("m2s", "s2m")}
@@ -124,10 +125,15 @@ class Send(Scenario):
         self.args = [*args, *(["--spool", "spool"] if spool else [])]
         self.spool = spool
 
+    def feed(self, site, master, receiver, words, traced):
+        """Starts the sender with all of its input."""
+        return site.start(master, *words, traced=traced, stdin=INPUT)
+
     def run(self, site, traced):
         master, slave = self.begin(site)
         receiver = listen(site, slave)
-        sender = site.start(master, "sts-send", *self.args, "--each", "--timeout", "20", LINK, traced=traced, stdin=INPUT)
+        words = ["sts-send", *self.args, "--each", "--timeout", "20", LINK]
+        sender = self.feed(site, master, receiver, words, traced)
         status = sender.wait()
         later = site.start(master, "sts-send", *self.args, "--timeout", "60", LINK, stdin=AFTER)
         check(later.wait() == 0, f"nothing can be sent after it: {later.stderr()}")
@@ -138,6 +144,16 @@ class Send(Scenario):
         delivered = status == 0 or (status == 75 and self.spool)
         check(got == INPUT if delivered else in_order(got), f"received with status {status}: {got!r}")
         return Result(status, sender.stderr())
+
+
+class SendPause(Send):
+    """The same, with nothing to send for a while: the rest of the input comes once all before it is delivered."""
+
+    def feed(self, site, master, receiver, words, traced):
+        sender = site.start(master, *words, traced=traced, stdin=HALF, pause=True)
+        wait_until("half of the input", lambda: receiver.stdout() == HALF or sender.ended() or receiver.ended())
+        sender.resume(INPUT.removeprefix(HALF))
+        return sender
 
 
 class Secure(Send):
@@ -415,6 +431,7 @@ CODE = "QP4-SHQ-V80"
 SCENARIOS = [
     Send("send"),
     Send("send-confirm", "--confirm"),
+    SendPause("send-pause", "--confirm"),
     Send("send-spool", spool=True),
     Send("send-spool-confirm", "--confirm", spool=True),
     Send("send-spool-stamp", "--stamp", spool=True),

@@ -27,9 +27,12 @@ def wait_until(what, condition):
 
 
 class Process:
-    """A running tool. Its outputs are files, so that they outlive it; it is ended with all that it started."""
+    """A running tool. Its outputs are files, so that they outlive it; it is ended with all that it started.
 
-    def __init__(self, site, name, words, env, stdin=None, stdout=None):
+    With `pause`, its standard input stays open after `stdin`, until `resume`.
+    """
+
+    def __init__(self, site, name, words, env, stdin=None, stdout=None, pause=False):
         self.name = name
         self.out = stdout or site.dir / f"{name}.out"
         self.err = site.dir / f"{name}.err"
@@ -39,7 +42,8 @@ class Process:
         self.feeder = None
         source = subprocess.DEVNULL
         if stdin is not None:
-            self.feeder = subprocess.Popen(["cat", site.dir / f"{name}.in"], stdout=subprocess.PIPE)
+            rest = subprocess.PIPE if pause else subprocess.DEVNULL
+            self.feeder = subprocess.Popen(["cat", site.dir / f"{name}.in", "-"], stdin=rest, stdout=subprocess.PIPE)
             source = self.feeder.stdout
         with open(self.out, "ab") as out, open(self.err, "ab") as err:
             self.child = subprocess.Popen(
@@ -54,6 +58,14 @@ class Process:
 
     def stdout(self):
         return self.out.read_bytes()
+
+    def resume(self, rest):
+        """Gives the rest of standard input after a pause, and ends it."""
+        try:
+            with self.feeder.stdin as source:
+                source.write(rest)
+        except BrokenPipeError:
+            pass  # The tool has ended, and cat with it.
 
     def ended(self):
         return self.child.poll() is not None
@@ -124,13 +136,13 @@ class Site:
     def device(self, name):
         return Device(self, name)
 
-    def start(self, device, tool, *args, traced=None, stdin=None, stdout=None, name=None, env=None):
+    def start(self, device, tool, *args, traced=None, stdin=None, stdout=None, pause=False, name=None, env=None):
         """Starts a tool of this device; `traced` are the words that run it under strace."""
         words = [*(traced or []), self.tools / tool, *args]
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("STS_", "XDG_"))}
         clean |= {"STS_CONFIG_DIR": str(device.config), "STS_RUNTIME_DIR": str(device.runtime)} | (env or {})
         name = name or f"{device.name}-{tool}-{len(self.processes)}"
-        return Process(self, name, [str(word) for word in words], clean, stdin, stdout)
+        return Process(self, name, [str(word) for word in words], clean, stdin, stdout, pause)
 
     def must(self, device, tool, *args, **more):
         """Runs a tool that has to succeed."""

@@ -28,6 +28,31 @@
 //! There are three packages because Cargo sets an optimization level per package. This one is compiled for size, with the
 //! command lines. The ciphers (`src/crypto`) and the executables must be compiled for speed, since generic code is optimized
 //! as the package that uses it. With one level for all, the executables are a fifth larger, or AES takes twice as long.
+//!
+//! # Words
+//!
+//! The words of MQTT, TLS and Unix mean here what they mean there. These are the others, and those of which there are
+//! several:
+//!
+//! | word | means | as |
+//! |---|---|---|
+//! | session | keys that two devices agreed on, which outlive processes and connections; not the client session of MQTT | TLS session |
+//! | stream | what one process sends under a session: messages that are numbered by their seq | QUIC stream |
+//! | side stream | what sts-recv says under that session of the streams that it receives | RTCP |
+//! | sequence | the messages of a stream and of those that continue it, each at its position, whichever stream carries it | |
+//! | chain | streams that are one stream to standard output: those of a sequence, and one that was continued | |
+//! | record | what one message of a spool carries, in its file | |
+//! | confirm | all of a stream below a seq is written, and recorded as written | TCP's cumulative ACK |
+//! | sack | messages that are here, and not confirmed, since others before them are missing | RFC 2018 |
+//! | held | a message that waits in sts-recv until what belongs before it has come, or is given up | reordering |
+//! | settled | both ends know that all of a stream is written: nothing of it is kept to be sent or said again | AMQP 1.0 |
+//! | told | what a stream says of how earlier streams of its device ended, in its preamble | |
+//! | gate, pace | what every message of a run of sts-send passes; how many of them may do so in an interval | |
+//! | blocked | a source that has no next message yet, whatever was read; a run that cannot send yet has a blocker | |
+//! | acknowledged | the broker has it (PUBACK); whether it is also confirmed is another matter | |
+//! | delivered | acknowledged, or with `--confirm` confirmed | |
+//! | taken (a number) | reserved, on disk, and never reserved again | |
+//! | the old program | what spoke `sts_version = 1`; all that is for it is called legacy | |
 
 // What was asked for.
 pub mod cli;

@@ -19,8 +19,9 @@
 //!
 //! - A stream is of one process of a peer; the peer is the device, by its identity key ([`Opened::peer`]). What is
 //!   known of a peer beyond its streams has no place yet: it would be a field of [`ReceivedStreams`].
-//! - A message may come again in a stream that continues its own: [`Accepted::skip`] then covers it. What a message
-//!   makes happen beyond its bytes of data, happens in [`SealedStreams::act`] only where that is 0.
+//! - A message comes to [`SealedStreams::act`] once: one of which another stream carried the position is a duplicate
+//!   before that. The exceptions have an [`Accepted::skip`] that is not 0: the first and the last message of a stream, and
+//!   one that is partly written. So what a message makes happen beyond its bytes of data, happens where that is 0.
 //! - `--timeout` begins anew for each [`Disposition::Deliver`] and the like ([`Disposition::restarts_timeout`]), with
 //!   bytes or without.
 //! - `sts-pair --status` counts each message that has a [`Completion`] with a progress, and so does the state file.

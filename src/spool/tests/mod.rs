@@ -3,6 +3,7 @@
 mod damage;
 mod several_runs;
 mod times;
+mod without_data;
 
 use std::fs;
 use std::path::PathBuf;

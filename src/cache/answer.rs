@@ -5,6 +5,7 @@ use crate::Result;
 use crate::files::{self, Lock};
 use crate::handshake::session_check;
 use crate::session::{Session, Standing};
+use crate::space_wait::disk_full;
 
 impl Cache {
     /// Takes it on itself to answer, as sts-pair does while it runs: it alone knows whether a new session is wanted. The
@@ -18,7 +19,8 @@ impl Cache {
     }
 
     /// The answer to a payload that asks under a session of those in `watch` that this device `can_use`; `None` for any other
-    /// payload, and where sts-pair runs. The question proves a pending session, which becomes the current one.
+    /// payload, where sts-pair runs, and while the disk is full. The question proves a pending session, which becomes the current
+    /// one.
     ///
     /// # Errors
     /// As [`Cache::promote`], and as [`files::lock`].
@@ -39,7 +41,12 @@ impl Cache {
         let Some(_lock) = files::try_lock(&self.dir, &self.answers_lock())? else { return Ok(None) };
         let pending = |stored: &StoredSession| stored.session.id == session.id && stored.standing == Standing::Pending;
         if of_peer.sessions.iter().any(pending) {
-            self.promote(&session.peer, &session.id, now)?;
+            let promoted = self.promote(&session.peer, &session.id, now);
+            if disk_full(&promoted).is_some() {
+                // Whoever gets no answer asks again, or pairs.
+                return Ok(None);
+            }
+            promoted?;
         }
         Ok(Some(answer))
     }

@@ -43,6 +43,8 @@ pub(crate) struct Journal {
     duplicates: BTreeMap<SessionId, u64>,
     /// The peers in whose session files there may be keys of what is over.
     unerased: BTreeSet<Digest>,
+    /// The sessions with a first entry, whose files are to say so.
+    unmarked: BTreeSet<SessionId>,
 }
 
 impl Journal {
@@ -70,6 +72,7 @@ impl Journal {
             rejected: Default::default(),
             duplicates: BTreeMap::new(),
             unerased: BTreeSet::new(),
+            unmarked: BTreeSet::new(),
         };
         journal.adopt(sessions);
         Ok((journal, lost))
@@ -141,7 +144,7 @@ impl Journal {
 
     /// Writes entries down: after stdout took the bytes, which was `at` this time in seconds since 1970, and before PUBACK.
     ///
-    /// The first time that something is received under a session, its session file says so when this returns.
+    /// The first time that something is received under a session, [`Journal::mark_received`] has to follow, before PUBACK.
     ///
     /// # Errors
     /// [`Exit::Failed`] where they cannot be written. With [`Lack::Disk`], what was there before is as it was, and the
@@ -160,14 +163,33 @@ impl Journal {
         for entry in entries {
             self.note_erasable(entry);
             self.state.apply(entry, Some(at));
+            if self.known.get(&entry.session()).is_some_and(|known| !known.received) {
+                self.unmarked.insert(entry.session());
+            }
         }
         // From here on, the entries are written: who writes them again counts them twice.
         let is_written = |error: Error| error.for_lack_of(None);
-        for entry in entries {
-            self.set_received(cache, entry.session()).map_err(is_written)?;
-        }
         let is_long = self.file.size() > MIN_COMPACT_LEN.max(2 * self.snapshot_len);
         if is_long { self.compact(cache).map_err(is_written) } else { Ok(()) }
+    }
+
+    /// Sets `received` in the files of the sessions that have their first entry. Not before that is written: a session that has
+    /// the mark and no entry counts as lost.
+    ///
+    /// # Errors
+    /// As [`Cache::set_received`]; the same may be tried again.
+    pub(crate) fn mark_received(&mut self, cache: &Cache) -> Result<()> {
+        while let Some(id) = self.unmarked.first().copied() {
+            if let Some(known) = self.known.get_mut(&id) {
+                cache.set_received(&known.peer, &[id])?;
+                known.received = true;
+                if let Some((_, counters)) = self.state.sessions.get_mut(&id) {
+                    counters.peer = Some(known.peer);
+                }
+            }
+            self.unmarked.remove(&id);
+        }
+        Ok(())
     }
 
     /// What is written down with these entries: what was counted since the last ones, too.
@@ -202,17 +224,6 @@ impl Journal {
         if erases && let Some(known) = self.known.get(&stream.session) {
             self.unerased.insert(known.peer);
         }
-    }
-
-    /// Sets `received` in the session file, where this is the session's first entry.
-    fn set_received(&mut self, cache: &Cache, id: SessionId) -> Result<()> {
-        let Some(known) = self.known.get_mut(&id).filter(|known| !known.received) else { return Ok(()) };
-        cache.set_received(&known.peer, &[id])?;
-        known.received = true;
-        if let Some((_, counters)) = self.state.sessions.get_mut(&id) {
-            counters.peer = Some(known.peer);
-        }
-        Ok(())
     }
 
     /// Whose each session is.

@@ -159,6 +159,14 @@ pub(super) trait IncomingStreams {
         Ok(())
     }
 
+    /// Writes down in the session files what follows from what was accepted and recorded, before any of it is acknowledged.
+    ///
+    /// # Errors
+    /// As [`IncomingStreams::receive`]; the same may be tried again.
+    fn update_session_files(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// The run ends, and nothing more is written down.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::delivery::Completion;
+use super::incoming::IncomingStreams;
 use super::run::RecvRun;
 use crate::event_loop::Stop;
 use crate::space_wait::{RETRY_INTERVAL, SPACE_AGAIN, disk_full, waiting_for_space};
@@ -29,23 +30,34 @@ impl RecvRun<'_> {
         }
     }
 
-    /// Writes these down; while the disk has no room for that, waits. If it ended instead, each run that finds the disk
-    /// as full would write the same again.
+    /// Writes these down, then what follows from them in the session files.
     fn record(&mut self, written: &[Completion], now: Instant) -> Result<()> {
-        let mut recorded = self.streams.record(written, now);
+        let recorded = self.once_there_is_space(now, |streams, now| streams.record(written, now));
+        recorded.map_err(|error| comes_again(error, written))?;
+        self.once_there_is_space(now, |streams, _| streams.update_session_files())
+    }
+
+    /// Writes something down; while the disk has no room for that, waits. If the run ended instead, each one that finds the disk
+    /// as full would write the same to standard output again.
+    fn once_there_is_space(
+        &mut self,
+        now: Instant,
+        mut write: impl FnMut(&mut dyn IncomingStreams, Instant) -> Result<()>,
+    ) -> Result<()> {
+        let mut recorded = write(&mut *self.streams, now);
         if let Some(error) = disk_full(&recorded) {
             self.report.info(waiting_for_space("what was written", error));
             self.pause_reading(true, now);
             while disk_full(&recorded).is_some() && self.events.stop_requested() == Stop::No {
                 let now = self.events.begin_turn();
                 self.events.wait(None, Some(now + RETRY_INTERVAL), now)?;
-                recorded = self.streams.record(written, now);
+                recorded = write(&mut *self.streams, now);
             }
             if recorded.is_ok() {
                 self.report.info(SPACE_AGAIN);
             }
         }
-        recorded.map_err(|error| comes_again(error, written))
+        recorded
     }
 }
 

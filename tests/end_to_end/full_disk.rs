@@ -1,5 +1,5 @@
-//! Claim: a full disk costs time and nothing else: sts-recv writes nothing that it could not record as written, and sts-send sends
-//! nothing in a stream whose number it could not record as taken.
+//! Claim: a full disk costs time and nothing else: sts-recv writes nothing that it could not record as written, and ends because of no
+//! session that begins, is asked after or ends meanwhile; sts-send sends nothing in a stream whose number it could not record as taken.
 
 use std::path::Path;
 use std::process::Command;
@@ -7,7 +7,8 @@ use std::process::Command;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::broker::Broker;
-use crate::device::{Device, LINK, Pair, readings};
+use crate::device::{Device, LINK, M2S, Pair, readings};
+use crate::hostile::{Fate, HostileBroker, paired};
 use crate::process::{Ended, Process, wait_until};
 
 /// What is said once each: that there is no space, and that there is some again.
@@ -24,9 +25,21 @@ fn receiving_without_space(pair: &Pair, writes: &str) -> Process {
 /// sts-send whose record of a stream number finds no space at these writes.
 fn sending_without_space(pair: &Pair, args: &[&str], writes: &str) -> Process {
     let sender = &pair.master;
-    let file = sender.runtime_files().into_iter().map(|(path, _)| path).find(|path| is_session_file(path));
-    let temporary = format!("{}.new", file.expect("it is paired").file_name().unwrap().to_str().unwrap());
-    without_space(sender, &sender.send(&[args, &[LINK]].concat()), &temporary, writes)
+    without_space(sender, &sender.send(&[args, &[LINK]].concat()), &session_file(sender), writes)
+}
+
+/// sts-recv that finds no space in the session file at these writes.
+fn receiving_without_space_for_sessions(pair: &Pair, writes: &str) -> Process {
+    let receiver = &pair.slave;
+    let receiver = without_space(receiver, &receiver.recv(&["-v", LINK]), &session_file(receiver), writes);
+    receiver.wait_for("listening on");
+    receiver
+}
+
+/// The session file of a device as it is written, before it has its name.
+fn session_file(device: &Device) -> String {
+    let file = device.runtime_files().into_iter().map(|(path, _)| path).find(|path| is_session_file(path));
+    format!("{}.new", file.expect("it is paired").file_name().unwrap().to_str().unwrap())
 }
 
 fn is_session_file(path: &Path) -> bool {
@@ -107,6 +120,72 @@ fn a_run_that_is_stopped_without_space_says_what_comes_again() {
     wait_until("the line to come again", || next.written() >= 5);
     next.stop().succeeded().wrote(b"line\n");
     ended.wrote(b"line\n");
+}
+
+#[test]
+fn the_first_message_under_a_session_is_received_once_there_is_space() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    // The session file is to say that there is receive state.
+    let receiver = receiving_without_space_for_sessions(&pair, "1..2");
+    pair.master.send_all(&["--confirm"], "first\n").succeeded();
+    assert_waited(&receiver.stderr(), "what was written");
+    stop(receiver).succeeded().wrote(b"first\n");
+    let next = pair.slave.listen(&[]);
+    pair.master.send_all(&["--confirm"], "next\n").succeeded();
+    next.stop().succeeded().wrote(b"next\n");
+}
+
+/// Two devices on a broker that loses what tells the slave that a session is in use.
+fn pending() -> (HostileBroker, Pair) {
+    let (broker, pair) = paired();
+    broker
+        .filter(|topic, payload| if topic == M2S && payload.first() == Some(&0x26) { Fate::Drop } else { Fate::Pass });
+    let slave = Process::spawn(pair.slave.pair(&["--timeout", "10", LINK]));
+    Process::spawn(pair.master.pair(&["--timeout", "10", LINK])).wait().succeeded();
+    slave.wait().failed(&[75], &["the new session is kept"]);
+    (broker, pair)
+}
+
+fn has_pending(device: &Device) -> bool {
+    let sessions = device.runtime_files().into_iter().find(|(path, _)| is_session_file(path)).expect("it is paired").1;
+    String::from_utf8(sessions).unwrap().contains("pending")
+}
+
+#[test]
+fn a_session_becomes_the_current_one_once_there_is_space() {
+    let (_broker, pair) = pending();
+    assert!(has_pending(&pair.slave));
+    let receiver = receiving_without_space_for_sessions(&pair, "1..2");
+    pair.master.send_all(&["--confirm"], "first\n").succeeded();
+    assert_waited(&receiver.stderr(), "what was written");
+    assert!(!has_pending(&pair.slave));
+    stop(receiver).succeeded().wrote(b"first\n");
+}
+
+#[test]
+fn a_question_after_a_session_is_answered_once_there_is_space() {
+    let (_broker, pair) = pending();
+    let receiver = receiving_without_space_for_sessions(&pair, "1");
+    // It is asked again.
+    Process::spawn(pair.master.pair(&["-v", "--if-older", "1h", LINK])).wait().failed(&[0], &["still has it"]);
+    assert!(!has_pending(&pair.slave));
+    stop(receiver).succeeded();
+}
+
+#[test]
+fn a_session_that_its_peer_ended_is_deleted_once_there_is_space() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    // A session under which nothing was received leaves nothing to remember.
+    pair.carries(&[], b"before\n");
+    let receiver = receiving_without_space_for_sessions(&pair, "1..2");
+    Process::spawn(pair.master.pair(&["--end", LINK])).wait().succeeded();
+    let ended = receiver.wait();
+    assert_waited(&ended.stderr, "the end of a session");
+    assert_eq!(ended.stderr.matches("station ended the session; its keys were deleted").count(), 1, "{}", ended.stderr);
+    ended.succeeded();
+    Process::spawn(pair.slave.recv(&[LINK])).wait().failed(&[75], &["no session"]);
 }
 
 #[test]

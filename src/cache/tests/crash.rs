@@ -123,7 +123,7 @@ fn fill_the_disk(place: &Path) {
     let session = session(1);
     cache.store_current(&session, NOW).unwrap();
     let (mut journal, _) = receive(&cache).unwrap();
-    journal.record(&cache, &[progress(session.id, 0, 1, StreamState::Open)], NOW).unwrap();
+    journal.record_and_mark(&cache, &[progress(session.id, 0, 1, StreamState::Open)], NOW).unwrap();
     let before = cache.load().unwrap();
     // To the last byte.
     assert!(fs::write(place.join("filler"), vec![0; 100_000]).is_err());
@@ -136,7 +136,7 @@ fn fill_the_disk(place: &Path) {
     assert_eq!(cache.load().unwrap(), before);
     let (mut next, mut state) = (2, journal.state().clone());
     let err = loop {
-        match journal.record(&cache, &[progress(session.id, 0, next, StreamState::Open)], NOW) {
+        match journal.record_and_mark(&cache, &[progress(session.id, 0, next, StreamState::Open)], NOW) {
             Ok(()) => (next, state) = (next + 1, journal.state().clone()),
             Err(err) => break err,
         }
@@ -144,7 +144,7 @@ fn fill_the_disk(place: &Path) {
     assert!(err.to_string().contains("gateway@recv"), "{err}");
     assert_eq!(ReceiveState::read(&cache).unwrap(), Some(state), "a line that did not fit leaves nothing of itself");
     fs::remove_file(place.join("filler")).unwrap();
-    journal.record(&cache, &[progress(session.id, 0, next, StreamState::Ended)], NOW).unwrap();
+    journal.record_and_mark(&cache, &[progress(session.id, 0, next, StreamState::Ended)], NOW).unwrap();
     assert_eq!(ReceiveState::read(&cache).unwrap().as_ref(), Some(journal.state()));
     assert_eq!(cache.reserve_stream(&session.peer, &session.id).unwrap().id().number, 0);
 }

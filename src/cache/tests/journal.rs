@@ -20,7 +20,7 @@ fn an_open_stream_keeps_the_time_of_its_last_message() {
         (0, 2, StreamState::Open, NOW + 30),
         (2, 2, StreamState::Ended, NOW + 40),
     ] {
-        journal.record(&cache, &[progress(id, number, next, state)], at).unwrap();
+        journal.record_and_mark(&cache, &[progress(id, number, next, state)], at).unwrap();
     }
     drop(journal);
     // Once from the lines, once from the snapshot that the next run makes of them.
@@ -43,8 +43,8 @@ fn what_was_received_under_a_session_that_is_gone_stays_in_the_total_of_its_peer
     let (id, peer) = (session(1).id, session(1).peer);
     let (mut journal, _) = receive(&cache).unwrap();
     let written = |messages, bytes| JournalEntry::Written { session: id, messages, bytes };
-    journal.record(&cache, &[progress(id, 0, 1, StreamState::Ended), written(2, 30)], NOW + 5).unwrap();
-    journal.record(&cache, &[written(0, 4)], NOW + 9).unwrap();
+    journal.record_and_mark(&cache, &[progress(id, 0, 1, StreamState::Ended), written(2, 30)], NOW + 5).unwrap();
+    journal.record_and_mark(&cache, &[written(0, 4)], NOW + 9).unwrap();
     drop(journal);
     let counted = status(&cache, NOW + 10).unwrap();
     assert_eq!(counted.sessions[0].received.last_message, Some(NOW + 5), "nothing was a message after that");
@@ -157,7 +157,7 @@ fn what_was_marked_is_known_to_the_next_run() {
         },
     };
     journal
-        .record(
+        .record_and_mark(
             &cache,
             &[
                 JournalEntry::Lost(gap),
@@ -206,11 +206,11 @@ fn a_cut_line_is_dropped_and_a_torn_one_is_refused() {
     let id = session(1).id;
     cache.store_current(&session(1), NOW).unwrap();
     let (mut journal, _) = receive(&cache).unwrap();
-    journal.record(&cache, &[progress(id, 0, 1, StreamState::Open)], NOW).unwrap();
+    journal.record_and_mark(&cache, &[progress(id, 0, 1, StreamState::Open)], NOW).unwrap();
     let first = journal.state().clone();
     let path = cache.dir().join("gateway@recv");
     let start = fs::read(&path).unwrap().len();
-    journal.record(&cache, &[progress(id, 0, 2, StreamState::Open)], NOW).unwrap();
+    journal.record_and_mark(&cache, &[progress(id, 0, 2, StreamState::Open)], NOW).unwrap();
     let second = journal.state().clone();
     drop(journal);
     let whole = fs::read(&path).unwrap();
@@ -222,7 +222,7 @@ fn a_cut_line_is_dropped_and_a_torn_one_is_refused() {
             "the write that was cut was not acknowledged"
         );
         let (mut journal, _) = receive(&cache).unwrap();
-        journal.record(&cache, &[progress(id, 0, 2, StreamState::Open)], NOW).unwrap();
+        journal.record_and_mark(&cache, &[progress(id, 0, 2, StreamState::Open)], NOW).unwrap();
         assert_eq!(ReceiveState::read(&cache).unwrap(), Some(second.clone()), "and is not in the way");
     }
     let mut torn: Vec<_> = (0..whole.len() - 1)
@@ -247,7 +247,7 @@ fn without_its_state_a_session_is_not_used_until_the_next_pairing() {
     let (old, new) = (session(1).id, session(2).id);
     cache.store_current(&session(1), NOW).unwrap();
     let (mut journal, _) = receive(&cache).unwrap();
-    journal.record(&cache, &[progress(old, 0, 1, StreamState::Open)], NOW).unwrap();
+    journal.record_and_mark(&cache, &[progress(old, 0, 1, StreamState::Open)], NOW).unwrap();
     drop(journal);
     fs::remove_file(cache.dir().join("gateway@recv")).unwrap();
     let err = receive(&cache).map(|_| ()).unwrap_err();
@@ -255,7 +255,7 @@ fn without_its_state_a_session_is_not_used_until_the_next_pairing() {
     cache.store_pending(&session(2), NOW).unwrap();
     let (mut journal, lost) = receive(&cache).unwrap();
     assert_eq!(lost, [old]);
-    journal.record(&cache, &[progress(new, 0, 1, StreamState::Open)], NOW).unwrap();
+    journal.record_and_mark(&cache, &[progress(new, 0, 1, StreamState::Open)], NOW).unwrap();
     assert_eq!(journal.adopt(&listed(&cache)), [old]);
 }
 
@@ -267,7 +267,7 @@ fn the_journal_is_written_anew_before_it_is_long() {
     let (mut journal, _) = receive(&cache).unwrap();
     let mut longest = 0;
     for next in 1..9_000 {
-        journal.record(&cache, &[progress(id, 0, next, StreamState::Open)], NOW).unwrap();
+        journal.record_and_mark(&cache, &[progress(id, 0, next, StreamState::Open)], NOW).unwrap();
         longest = longest.max(fs::metadata(cache.dir().join("gateway@recv")).unwrap().len());
     }
     assert!((MIN_COMPACT_LEN - 100..MIN_COMPACT_LEN + 100).contains(&longest), "{longest}");
@@ -283,7 +283,7 @@ fn a_tool_that_receives_nothing_knows_of_which_sessions_the_state_is_lost() {
     let lost = || cache.lost_sessions(listed(&cache).into_iter());
     let (mut journal, _) = receive(&cache).unwrap();
     assert!(lost().is_empty(), "nothing was received");
-    journal.record(&cache, &[progress(session(1).id, 0, 1, StreamState::Open)], NOW).unwrap();
+    journal.record_and_mark(&cache, &[progress(session(1).id, 0, 1, StreamState::Open)], NOW).unwrap();
     assert!(lost().is_empty());
     let path = cache.dir().join("gateway@recv");
     let state = fs::read(&path).unwrap();
@@ -320,7 +320,7 @@ fn where_sequences_are_and_which_wills_came_is_kept() {
         progress(id, 4, 0, StreamState::Open),
         JournalEntry::Will { stream: StreamId { session: id, number: 4 }, next: 3 },
     ];
-    journal.record(&cache, &entries, NOW).unwrap();
+    journal.record_and_mark(&cache, &entries, NOW).unwrap();
     let state = journal.state().clone();
     drop(journal);
     assert_eq!(ReceiveState::read(&cache).unwrap(), Some(state.clone()));
@@ -350,7 +350,7 @@ fn what_asked_for_confirms_and_what_is_kept_is_known_to_the_next_run() {
         JournalEntry::Kept { session: id, stream: KeptStream { number: 1, value_end: None } },
         JournalEntry::Kept { session: id, stream: KeptStream { number: 2, value_end: Some(3) } },
     ];
-    journal.record(&cache, &entries, NOW).unwrap();
+    journal.record_and_mark(&cache, &entries, NOW).unwrap();
     let state = journal.state().clone();
     drop(journal);
     for _ in 0..2 {

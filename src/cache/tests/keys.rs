@@ -38,7 +38,7 @@ impl Link {
     fn receive(&mut self, message: &[u8]) {
         let opened = self.memory.open(message, &mut BytesMut::new()).unwrap();
         let progress = self.memory.accept(&opened).unwrap().progress;
-        self.journal.record(&self.receiver, &[JournalEntry::Progress(progress)], NOW).unwrap();
+        self.journal.record_and_mark(&self.receiver, &[JournalEntry::Progress(progress)], NOW).unwrap();
     }
 
     /// Whether a message opens with the keys of a directory, in any of its sessions, in whichever direction.

@@ -36,6 +36,14 @@ fn cache() -> (tempfile::TempDir, Cache) {
     (home, cache)
 }
 
+impl Journal {
+    /// Records entries as sts-recv does.
+    fn record_and_mark(&mut self, cache: &Cache, entries: &[JournalEntry], at: u64) -> Result<()> {
+        self.record(cache, entries, at)?;
+        self.mark_received(cache)
+    }
+}
+
 fn session(seed: u8) -> Session {
     pair(seed, Suite::ALL[usize::from(seed) % 3]).0
 }

@@ -9,6 +9,7 @@ use crate::Result;
 use crate::crypto::schedule::Digest;
 use crate::mqtt::Receipt;
 use crate::session::SessionId;
+use crate::space_wait::SpaceWait;
 use crate::stream::{Ranges, Receiver};
 
 /// How long after a KILL the streams before it may still arrive.
@@ -35,7 +36,11 @@ impl EndedSession {
 /// The sessions whose end was received, and whose keys are still here; one KILL per peer. Of one that cannot be
 /// executed for a while, a peer may send many, and the broker sends nothing more with many of them unacknowledged.
 #[derive(Default)]
-pub(super) struct EndedSessions(Vec<EndedSession>);
+pub(super) struct EndedSessions {
+    waiting: Vec<EndedSession>,
+    /// Deleting them waits for space on the disk: what was deleted is remembered there.
+    space: SpaceWait,
+}
 
 impl EndedSessions {
     /// A KILL came. Returns the receipt of the one that is not needed any more, as the other says all that it said: the
@@ -50,8 +55,8 @@ impl EndedSessions {
         now: Instant,
     ) -> Option<Receipt> {
         let mut ended = EndedSession { peer, session, next_stream, receipt, until: now + LATE_STREAM_TIMEOUT };
-        let Some(known) = self.0.iter_mut().find(|known| known.peer == peer) else {
-            self.0.push(ended);
+        let Some(known) = self.waiting.iter_mut().find(|known| known.peer == peer) else {
+            self.waiting.push(ended);
             return None;
         };
         if known.session == session {
@@ -66,7 +71,7 @@ impl EndedSessions {
     /// The KILL of a session came again: the broker keeps one of them until the keys are deleted. Returns the receipt
     /// of the other.
     pub(super) fn repeat(&mut self, session: SessionId, receipt: Receipt) -> Receipt {
-        match self.0.iter_mut().find(|ended| ended.session == session) {
+        match self.waiting.iter_mut().find(|ended| ended.session == session) {
             Some(ended) => std::mem::replace(&mut ended.receipt, receipt),
             None => receipt,
         }
@@ -74,22 +79,22 @@ impl EndedSessions {
 
     /// The sessions of which the time for the last streams has passed.
     pub(super) fn late(&self, sessions: &UsableSessions, now: Instant) -> Vec<SessionId> {
-        let late = self.0.iter().filter(|ended| now >= ended.until);
+        let late = self.waiting.iter().filter(|ended| now >= ended.until);
         late.flat_map(|ended| sessions.receiver.ended_by(ended.session)).copied().collect()
     }
 
     /// Whether the end of a session waits.
     pub(super) fn involves(&self, session: SessionId) -> bool {
-        self.0.iter().any(|ended| ended.session == session)
+        self.waiting.iter().any(|ended| ended.session == session)
     }
 
-    /// When the time of each session passes.
+    /// When the time of each session passes, and when to try again while the disk is full.
     pub(super) fn deadlines(&self) -> impl Iterator<Item = Instant> {
-        self.0.iter().map(|ended| ended.until)
+        self.waiting.iter().map(|ended| ended.until).chain(self.space.retry_at())
     }
 
     /// Deletes the sessions of which all streams are complete, or the time for that has passed, and no line `is_held`
-    /// back; returns what acknowledges their KILLs.
+    /// back; returns what acknowledges their KILLs. While the disk is full, they wait.
     ///
     /// # Errors
     /// As [`crate::cache::Cache::delete`].
@@ -101,9 +106,12 @@ impl EndedSessions {
         is_held: &dyn Fn(SessionId) -> bool,
         now: Instant,
     ) -> Result<Vec<Receipt>> {
-        let mut waiting = Vec::new();
-        let mut receipts = Vec::new();
-        for ended in std::mem::take(&mut self.0) {
+        if !self.space.may_write(now) {
+            return Ok(Vec::new());
+        }
+        let (mut waiting, mut receipts) = (Vec::new(), Vec::new());
+        let mut all = std::mem::take(&mut self.waiting).into_iter();
+        for ended in all.by_ref() {
             let ids = sessions.receiver.ended_by(ended.session).to_vec();
             // A message that is held was not accepted, so that the receiver does not know its stream.
             let is_complete = |id| ended.outstanding(id, &sessions.receiver).is_empty() && !admissions.involves(id);
@@ -113,20 +121,26 @@ impl EndedSessions {
             }
             let incomplete: Vec<_> =
                 ids.iter().flat_map(|id| ended.outstanding(*id, &sessions.receiver).into_vec()).collect();
+            let deleted = sessions.link.cache().delete(&ended.peer, &ids);
+            if self.space.unless_full(deleted, now)?.is_none() {
+                waiting.push(ended);
+                break;
+            }
             let name = sessions.peer_name(&ended.peer);
             if incomplete.is_empty() {
                 reports.sessions_ended(&name);
             } else {
                 reports.sessions_ended_early(&name, &incomplete);
             }
-            sessions.link.cache().delete(&ended.peer, &ids)?;
             receipts.push(ended.receipt);
             for id in &ids {
                 sessions.receiver.remove(*id);
                 admissions.forget_session(*id);
             }
         }
-        self.0 = waiting;
+        reports.wait_for_space("the end of a session", &self.space);
+        waiting.extend(all);
+        self.waiting = waiting;
         Ok(receipts)
     }
 }
@@ -151,7 +165,8 @@ mod tests {
         let mut push = |session: &crate::session::Session, next_stream, now| {
             let receipt = Receipt::none();
             let spare = ended.push(session.peer, session.id, next_stream, receipt, &receiver, now).is_some();
-            let kept = ended.0.iter().map(|ended| (ended.session, ended.next_stream, ended.until)).collect::<Vec<_>>();
+            let kept =
+                ended.waiting.iter().map(|ended| (ended.session, ended.next_stream, ended.until)).collect::<Vec<_>>();
             (spare, kept)
         };
         let until = now + LATE_STREAM_TIMEOUT;
@@ -161,6 +176,6 @@ mod tests {
         assert_eq!(push(&new, 1, later), (true, vec![(new.id, 1, later + LATE_STREAM_TIMEOUT)]));
         assert_eq!(push(&old, 9, later), (true, vec![(new.id, 1, later + LATE_STREAM_TIMEOUT)]));
         assert!(!push(&other, 1, now).0, "another peer has its own");
-        assert_eq!(ended.0.len(), 2);
+        assert_eq!(ended.waiting.len(), 2);
     }
 }

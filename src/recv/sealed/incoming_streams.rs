@@ -39,7 +39,7 @@ impl IncomingStreams for SealedStreams<'_> {
         if !(is_wanted && self.received.log.is_written_before(opened.stream, opened.seq)) {
             return Ok(None);
         }
-        Ok(match self.accept(&opened, message, now)? {
+        Ok(match self.accept(&opened, message, now) {
             Disposition::Deliver(delivery) => Some(delivery.completion),
             _ => None,
         })
@@ -84,8 +84,13 @@ impl IncomingStreams for SealedStreams<'_> {
         self.received.log.erase_keys_if_due(self.received.sessions.link.cache(), now)
     }
 
+    fn update_session_files(&mut self) -> Result<()> {
+        self.received.update_session_files()
+    }
+
     fn close(&mut self) -> Result<()> {
         self.received.give_up_lost_ends()?;
+        self.received.update_session_files()?;
         self.received.log.erase_keys(self.received.sessions.link.cache())
     }
 

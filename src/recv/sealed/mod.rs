@@ -118,7 +118,7 @@ impl<'a> SealedStreams<'a> {
         };
         self.look_for_successor(&opened, now)?;
         if FrameType::of(&message.payload) == Ok(FrameType::Will) {
-            return self.accept_will(&opened, message, now);
+            return Ok(self.accept_will(&opened, message, now));
         }
         // A retained message stands alone, and says nothing of the messages before it, which may still come. So it is
         // taken where it is the next one, and left otherwise. A broker that calls a message retained can withhold it by
@@ -128,7 +128,7 @@ impl<'a> SealedStreams<'a> {
             return Ok(Disposition::Drop(message.receipt));
         }
         match self.received.admissions.admit(&opened, was_held, &self.received.sessions, now) {
-            Admission::Accept => self.accept(&opened, message, now),
+            Admission::Accept => Ok(self.accept(&opened, message, now)),
             Admission::Hold { is_followed } => {
                 self.received.admissions.hold(opened.stream, opened.seq, message);
                 Ok(Disposition::Hold { is_followed })
@@ -148,11 +148,11 @@ impl<'a> SealedStreams<'a> {
     }
 
     /// Steps 3 and 4.
-    fn accept(&mut self, opened: &Opened, message: Message, now: Instant) -> Result<Disposition> {
+    fn accept(&mut self, opened: &Opened, message: Message, now: Instant) -> Disposition {
         let copies = self.received.sessions.receiver.copies(opened);
         let accepted = match self.received.sessions.receiver.accept(opened) {
             Ok(accepted) => accepted,
-            Err(error) => return Ok(self.received.refuse(opened, error, message, now)),
+            Err(error) => return self.received.refuse(opened, error, message, now),
         };
         let receipt = message.receipt;
         let stream = opened.stream;
@@ -161,13 +161,13 @@ impl<'a> SealedStreams<'a> {
             self.received.admissions.select(stream);
         }
         let prior = self.received.note_losses(&opened.peer, &accepted);
-        self.received.note_promotion(opened, &accepted)?;
+        self.received.note_promotion(opened, &accepted);
         // What is said in a side stream is for sts-send, which receives it itself. It is accepted here for the proof
         // that the peer has the session.
         if stream.is_side_stream() {
-            return Ok(Disposition::Drop(receipt));
+            return Disposition::Drop(receipt);
         }
-        Ok(self.act(opened, &accepted, prior, receipt, now))
+        self.act(opened, &accepted, prior, receipt, now)
     }
 
     /// What becomes of an accepted message, by its content.
@@ -238,23 +238,23 @@ impl<'a> SealedStreams<'a> {
     }
 
     /// What the broker says for a sender that lost its connection: one line, after what was written of its stream.
-    fn accept_will(&mut self, opened: &Opened, message: Message, now: Instant) -> Result<Disposition> {
+    fn accept_will(&mut self, opened: &Opened, message: Message, now: Instant) -> Disposition {
         let stream = opened.stream;
         if !self.received.admissions.receives(stream) {
-            return Ok(Disposition::Leave(LeftMessage::sealed(message, None)));
+            return Disposition::Leave(LeftMessage::sealed(message, None));
         }
         let receipt = message.receipt;
         let AcceptedWill { accepted, next } = match self.received.sessions.receiver.accept_will(opened) {
             Ok(accepted) => accepted,
             Err(AcceptError::Duplicate { .. }) => {
                 self.received.log.journal.count_duplicate(stream.session);
-                return Ok(Disposition::Repeat { stream: self.received.admissions.head_of(stream), receipt });
+                return Disposition::Repeat { stream: self.received.admissions.head_of(stream), receipt };
             }
-            Err(AcceptError::Closed) => return Ok(self.received.refuse_closed(stream, receipt, now)),
-            Err(error) => return Ok(self.received.reject(error.rejected(), receipt, now)),
+            Err(AcceptError::Closed) => return self.received.refuse_closed(stream, receipt, now),
+            Err(error) => return self.received.reject(error.rejected(), receipt, now),
         };
         let mut prior = self.received.note_losses(&opened.peer, &accepted);
-        self.received.note_promotion(opened, &accepted)?;
+        self.received.note_promotion(opened, &accepted);
         self.received.admissions.begin(stream);
         if !self.plaintext.ends_with(b"\n") {
             self.plaintext.put_u8(b'\n');
@@ -265,7 +265,7 @@ impl<'a> SealedStreams<'a> {
         prior.push(JournalEntry::Will { stream, next });
         self.received.log.wills.insert((stream, next));
         let completion = Completion { prior, receipt: Some(receipt), ..Completion::default() };
-        Ok(Disposition::Deliver(self.delivery(opened, Joint::Alone, completion)))
+        Disposition::Deliver(self.delivery(opened, Joint::Alone, completion))
     }
 
     /// The accepted message, with all that is owed for it.

@@ -1,6 +1,7 @@
 //! The streams that a run receives: under which sessions, in which chains, how far, and what is said of them. All of
 //! that changes with a message, and with what is lost before it.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::admissions::Admissions;
@@ -19,6 +20,7 @@ use crate::peers::LinkPeers;
 use crate::recv::incoming::Disposition;
 use crate::recv::left_messages::LeftMessage;
 use crate::report::Reporter;
+use crate::session::SessionId;
 use crate::sessions::LinkSessions;
 use crate::stream::{AcceptError, Accepted, Gap, HeaderClaim, Opened, OtherStreams, StreamId, ToldStream};
 use crate::{Rejected, Result};
@@ -35,6 +37,9 @@ pub(super) struct ReceivedStreams<'a> {
     /// Streams that a message of another stream closed, or put into their place in a sequence. If this were written
     /// down too early, what is not written of them yet would be dropped as repeated after a crash.
     pub(super) unrecorded: Vec<ToldStream>,
+    /// Sessions of which the first message came, with their peers, whose files are to say that they are in use; in the order in
+    /// which they came.
+    pub(super) promoted: VecDeque<(Digest, SessionId)>,
 }
 
 impl<'a> ReceivedStreams<'a> {
@@ -57,6 +62,7 @@ impl<'a> ReceivedStreams<'a> {
             lost_ends: LostEnds::default(),
             reports: Reports::new(report, &link.config),
             unrecorded: Vec::new(),
+            promoted: VecDeque::new(),
         };
         streams.check_keys(now)?;
         Ok(streams)
@@ -75,12 +81,26 @@ impl<'a> ReceivedStreams<'a> {
         }
     }
 
-    /// The first message under a new session came.
-    pub(super) fn note_promotion(&self, opened: &Opened, accepted: &Accepted) -> Result<()> {
-        if accepted.promoted && self.sessions.link.cache().promote(&opened.peer, &opened.stream.session, unix_time())? {
-            self.reports.session_in_use(&self.sessions.peer_name(&opened.peer));
+    /// Takes note that the first message under a new session came, if it is one.
+    pub(super) fn note_promotion(&mut self, opened: &Opened, accepted: &Accepted) {
+        if accepted.promoted {
+            self.promoted.push_back((opened.peer, opened.stream.session));
         }
-        Ok(())
+    }
+
+    /// Writes down in the session files which sessions are in use, and under which something was received.
+    ///
+    /// # Errors
+    /// As [`crate::cache::Cache::promote`] and [`crate::cache::Journal::mark_received`]; the same may be tried again.
+    pub(super) fn update_session_files(&mut self) -> Result<()> {
+        let cache = self.sessions.link.cache();
+        while let Some((peer, session)) = self.promoted.front() {
+            if cache.promote(peer, session, unix_time())? {
+                self.reports.session_in_use(&self.sessions.peer_name(peer));
+            }
+            self.promoted.pop_front();
+        }
+        self.log.journal.mark_received(cache)
     }
 
     /// Reports what was lost before a message; returns what is to be written down of it once the message is written.

@@ -8,6 +8,7 @@ use crate::recv::incoming::oversize;
 use crate::report::Reporter;
 use crate::report_throttle::{KeyedReportThrottle, ReportThrottle};
 use crate::session::SessionId;
+use crate::space_wait::SpaceWait;
 use crate::stream::{Closing, Gap, StreamId};
 use crate::text::{count, is_or_are, numbered};
 use crate::{Error, Exit, Rejected};
@@ -162,6 +163,11 @@ impl<'a> Reports<'a> {
     /// A peer ended its sessions, and all of their streams are complete.
     pub(super) fn sessions_ended(&self, peer: &str) {
         self.report.info(format_args!("{peer} ended the session; its keys were deleted"));
+    }
+
+    /// Tells that `what` waits for space on the disk, or waits no longer, once each.
+    pub(super) fn wait_for_space(&self, what: &str, space: &SpaceWait) {
+        space.tell(what, self.report);
     }
 
     /// A message that the broker kept is not the next of a stream that is open.

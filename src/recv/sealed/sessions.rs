@@ -20,6 +20,7 @@ use crate::link::unix_time;
 use crate::message::SealedHeader;
 use crate::session::SessionId;
 use crate::sessions::{Answer, LinkSessions};
+use crate::space_wait::disk_full;
 use crate::stream::{AcceptError, Receiver, StreamId, Streams};
 use crate::{Error, Result};
 
@@ -347,7 +348,8 @@ impl UsableSessions {
         self.loaded.all().into_iter().map(|(peer, _)| peer)
     }
 
-    /// Deletes retired sessions with a peer of which nothing is to come, except those that are still `needed`.
+    /// Deletes retired sessions with a peer of which nothing is to come, except those that are still `needed`; none while the
+    /// disk is full.
     ///
     /// # Errors
     /// As [`crate::cache::Cache::drop_finished`].
@@ -355,10 +357,12 @@ impl UsableSessions {
         let Some(fingerprint) = self.loaded.fingerprint(peer) else { return Ok(()) };
         let mut finished = self.receiver.finished(&fingerprint);
         finished.retain(|id| !needed(*id));
-        if !finished.is_empty() {
-            self.link.cache().drop_finished(&fingerprint, &finished, unix_time())?;
+        if finished.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let deleted = self.link.cache().drop_finished(&fingerprint, &finished, unix_time());
+        // Nothing comes of them: they are deleted after the next change, or by the next run.
+        if disk_full(&deleted).is_some() { Ok(()) } else { deleted.map(drop) }
     }
 }
 

@@ -128,7 +128,9 @@ impl Gateway {
     /// Writes down what standard output took.
     fn write(&mut self, progress: Progress) {
         let completion = Completion { progress: Some(progress), ..Completion::default() };
-        self.log.record(&[completion], self.sessions.link.cache(), Instant::now()).unwrap();
+        let cache = self.sessions.link.cache();
+        self.log.record(&[completion], cache, Instant::now()).unwrap();
+        self.log.journal.mark_received(cache).unwrap();
     }
 
     /// Accepts a message and writes it down.

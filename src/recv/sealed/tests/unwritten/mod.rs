@@ -4,6 +4,8 @@
 mod kill;
 mod run_end;
 
+use std::collections::VecDeque;
+
 use super::super::admissions::Admissions;
 use super::super::ended_sessions::EndedSessions;
 use super::super::key_checks::KeyChecks;
@@ -46,6 +48,7 @@ impl<'a> Run<'a> {
             lost_ends: LostEnds::default(),
             reports: Reports::new(report, &config),
             unrecorded: Vec::new(),
+            promoted: VecDeque::new(),
         };
         let streams = SealedStreams { received, plaintext: BytesMut::new(), with_metadata: false, is_complete: false };
         Self { streams, device, now: Instant::now(), _home: home }

@@ -33,6 +33,7 @@ mod text;
 #[cfg(test)]
 mod vectors;
 
+use crate::mqtt::Message;
 use crate::{Error, Exit};
 
 pub use self::frame::Frame;
@@ -44,6 +45,12 @@ pub(crate) use self::session::{Decrypted, LegacySession};
 pub(crate) use self::session::{LegacySessionId, is_ciphertext};
 pub(crate) use self::store::{LegacySessionStatus, RecordedKill, Store, delete, status};
 pub(crate) use self::text::{is_text, max_payload_len, max_text_len, pieces};
+
+/// Whether a message cannot be of the old program, which has the broker keep nothing: whoever had it kept, it comes again with each
+/// subscription.
+pub(crate) fn is_foreign(message: &Message) -> bool {
+    message.retain
+}
 
 /// The error of an option that a link to the old program cannot have, with the reason.
 pub(crate) fn refused(option: &str, why: &str) -> Error {

@@ -16,7 +16,7 @@ use crate::config::Legacy;
 use crate::crypto::legacy::BLOCK_LEN;
 use crate::event_loop::next_deadline;
 use crate::files::Lock;
-use crate::legacy::{Decrypted, OTHER_AES, Store, is_text, refused};
+use crate::legacy::{Decrypted, OTHER_AES, Store, is_foreign, is_text, refused};
 use crate::link::Link;
 use crate::mqtt::{Message, Qos, Receipt};
 use crate::report::Reporter;
@@ -239,8 +239,7 @@ impl IncomingStreams for LegacyTexts<'_> {
         if self.is_complete() {
             return Ok(Disposition::Leave(LeftMessage::text(message)));
         }
-        // The old program has the broker keep nothing: this is somebody else's.
-        if message.retain {
+        if is_foreign(&message) {
             self.report.verbose("dropped a message that the broker kept");
             return Ok(Disposition::Drop(message.receipt));
         }

@@ -17,8 +17,11 @@ use super::outgoing::{
 use super::record_check::max_line_record_len;
 use crate::config::Legacy;
 use crate::files::Lock;
-use crate::legacy::{Decrypted, OTHER_AES, PAIR_AGAIN, Store, max_payload_len, max_text_len, pieces, refused};
+use crate::legacy::{
+    Decrypted, OTHER_AES, PAIR_AGAIN, Store, is_foreign, max_payload_len, max_text_len, pieces, refused,
+};
 use crate::link::Link;
+use crate::mqtt::Message;
 use crate::space_wait::SpaceWait;
 use crate::spool::{Pending, Spool};
 use crate::stdio::Split;
@@ -232,12 +235,15 @@ impl ConfirmedStream for LegacyStream {
         Some(&self.listen)
     }
 
-    fn receive(&mut self, payload: &[u8], now: Instant) -> Result<Reply> {
+    fn receive(&mut self, message: &Message, now: Instant) -> Result<Reply> {
+        if is_foreign(message) {
+            return Ok(Reply::Nothing);
+        }
         let payloads = &mut self.unfollowed.payloads;
         if payloads.len() == MAX_UNFOLLOWED {
             payloads.pop_front();
         }
-        payloads.push_back(Bytes::copy_from_slice(payload));
+        payloads.push_back(Bytes::copy_from_slice(&message.payload));
         self.follow(now).map(|_| Reply::Nothing)
     }
 }

@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use rand::rngs::ThreadRng;
 
 use crate::crypto::schedule::Digest;
+use crate::mqtt::Message;
 use crate::space_wait::SpaceWait;
 use crate::spool::{Pending, Spool};
 use crate::stream::{Content, SentTime, StreamId};
@@ -204,8 +205,8 @@ pub(super) trait ConfirmedStream {
     /// Confirms cannot reach us now (`SendRun::is_path_clear`), so silence does not count.
     fn ignore_silence(&mut self, _now: Instant) {}
 
-    /// Takes a payload from one of these topics.
-    fn receive(&mut self, _payload: &[u8], _now: Instant) -> Result<Reply> {
+    /// Takes a message from one of these topics.
+    fn receive(&mut self, _message: &Message, _now: Instant) -> Result<Reply> {
         Ok(Reply::Nothing)
     }
 

@@ -6,6 +6,7 @@ use super::failure::{RunResult, SendFailure};
 use super::outgoing::Reply;
 use super::run::SendRun;
 use super::source::Turn;
+use crate::mqtt::Message;
 use crate::text::count;
 use crate::{Error, Exit};
 
@@ -20,8 +21,8 @@ const SESSION_GONE: &str = "the session is gone";
 
 impl SendRun<'_> {
     /// Acts on what arrived on one of the [`ReplyTopics`](super::reply_topics::ReplyTopics).
-    pub(super) fn handle_reply(&mut self, payload: &[u8], now: Instant) -> RunResult<()> {
-        match self.stream.receive(payload, now)? {
+    pub(super) fn handle_reply(&mut self, message: &Message, now: Instant) -> RunResult<()> {
+        match self.stream.receive(message, now)? {
             Reply::Nothing => Ok(()),
             Reply::Rejected(rejected) => {
                 self.report.verbose(format_args!("dropped a message: {rejected}"));

@@ -217,7 +217,7 @@ impl SendRun<'_> {
                 }
             }
             BrokerEvent::Message(message) => {
-                self.handle_reply(&message.payload, now)?;
+                self.handle_reply(&message, now)?;
                 self.events.broker.ack(message.receipt);
             }
             BrokerEvent::Oversize { receipt, .. } => self.events.broker.ack(receipt),

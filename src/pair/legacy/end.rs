@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Legacy;
 use crate::event_loop::{BrokerEvent, EventLoop, Stop};
-use crate::legacy::{Decrypted, RecordedKill, Store, refused};
+use crate::legacy::{Decrypted, RecordedKill, Store, is_foreign, refused};
 use crate::link::{Link, Tool};
 use crate::mqtt::Qos;
 use crate::pair::end::EndOptions;
@@ -102,7 +102,7 @@ fn not_told(link: &Link, is_sent_once: bool) -> Error {
 fn follow(event: BrokerEvent, store: &Store, events: &mut EventLoop<'_>) -> Result<bool> {
     match event {
         BrokerEvent::Message(message) => {
-            let opened = store.follow(&message.payload)?;
+            let opened = if is_foreign(&message) { None } else { store.follow(&message.payload)? };
             events.broker.ack(message.receipt);
             return Ok(opened == Some(Decrypted::Kill));
         }

@@ -7,7 +7,7 @@ use rustix::event::PollFlags;
 use super::new_session::NewSession;
 use crate::config::Legacy;
 use crate::event_loop::{BrokerEvent, EventLoop, Stop};
-use crate::legacy::{Decrypted, Frame, Pairing, PairingOutput, Store};
+use crate::legacy::{Decrypted, Frame, Pairing, PairingOutput, Store, is_foreign};
 use crate::link::{Link, Tool};
 use crate::mqtt::{Message, Qos};
 use crate::pair::progress_line::ProgressLine;
@@ -140,7 +140,10 @@ impl<'a> LegacyRun<'a> {
     }
 
     fn take_message(&mut self, message: &Message, now: Instant) {
-        let Some(frame) = Frame::parse(&message.payload) else { return self.follow(message, now) };
+        if is_foreign(message) {
+            return self.report.verbose("ignored a message that the broker kept");
+        }
+        let Some(frame) = Frame::parse(&message.payload) else { return self.follow(&message.payload, now) };
         let is_accepted = self.pairing.accept(&frame, now, &mut handshake_rng());
         let did = if is_accepted { "received" } else { "ignored" };
         self.report.verbose(format_args!("{did} {}", frame.name()));
@@ -148,10 +151,8 @@ impl<'a> LegacyRun<'a> {
 
     /// Follows a message that is not part of a pairing, as each tool that hears it does: no other one may be running. An
     /// error does not end a run: a pairing replaces the session.
-    fn follow(&mut self, message: &Message, now: Instant) {
-        // The old program has the broker keep nothing: such a message is somebody else's.
-        let opened = if message.retain { Ok(None) } else { self.session.follow(&message.payload) };
-        let followed = opened.and_then(|opened| match opened {
+    fn follow(&mut self, payload: &[u8], now: Instant) {
+        let followed = self.session.follow(payload).and_then(|opened| match opened {
             Some(Decrypted::Kill) => {
                 self.report.info("the other device ended the session");
                 Ok(())

@@ -9,6 +9,7 @@ use super::session_query::OpenQuery;
 use super::{ActiveStream, OutgoingStream, SealedStream, SealingState};
 use crate::crypto::key_tree::Salt;
 use crate::message::FrameType;
+use crate::mqtt::Message;
 use crate::send::outgoing::{ConfirmedStream, OutgoingMessage, Reply};
 use crate::session::SessionId;
 use crate::sessions::LinkSessions;
@@ -224,7 +225,7 @@ impl ConfirmedStream for SealedStream {
         self.confirms.queue.restart_timer(now);
     }
 
-    fn receive(&mut self, payload: &[u8], now: Instant) -> Result<Reply> {
+    fn receive(&mut self, Message { payload, .. }: &Message, now: Instant) -> Result<Reply> {
         // A run that asks for nothing subscribes to nothing: what comes all the same is a broker's doing, and draws no
         // answer.
         if !self.is_confirmed() {

@@ -2,7 +2,7 @@
 //! told so.
 
 use super::Link;
-use super::old_program::Role;
+use super::old_program::{OldProgram, Role};
 use crate::broker::Broker;
 use crate::device::LINK;
 use crate::process::{Process, wait_until};
@@ -67,4 +67,39 @@ fn a_message_that_comes_back_or_again_is_not_written() {
     assert!(status.text().contains(r#""sts_version":1,"weak":"sts_version = 1 proves neither"#), "{}", status.text());
     receiver.stop().succeeded();
     Process::spawn(link.device.pair(&["--end", LINK])).wait().succeeded();
+}
+
+/// It comes again with each subscription.
+#[test]
+fn a_message_that_the_broker_keeps_is_nobodys() {
+    let broker = Broker::start();
+    for role in [Role::Slave, Role::Master] {
+        let link = Link::new(broker.port(), role, true, 52);
+        let keep = |payload: &[u8]| {
+            let content = link.device.path().join("kept");
+            std::fs::write(&content, payload).unwrap();
+            broker.retain(&link.old.publish, &content);
+        };
+        // A pairing that took it for the other device's would wait for what follows.
+        let clear = if role == Role::Slave { b"INITACK:".to_vec() } else { [&b"INITREQ:"[..], &[b'x'; 62]].concat() };
+        let mut masked: Vec<u8> = clear.iter().map(|byte| byte.reverse_bits()).collect();
+        masked[0] ^= 1;
+        keep(&masked);
+        let pairing = Process::spawn(link.device.pair(&["-v", LINK]));
+        pairing.wait_for("ignored a message that the broker kept");
+        let old = OldProgram::start(link.old.clone());
+        pairing.wait().succeeded();
+        old.wait("encryption on", |seen| seen.is_on);
+        // A tool that followed it would be out of step.
+        keep(&[0x5a; 16]);
+        let mut sender = link.sender();
+        broker.wait_for_log(&format!("Sending PUBLISH to {}-send", link.client_id()), 1);
+        sender.write("in step\n");
+        sender.close_stdin();
+        sender.wait().succeeded();
+        old.wait("the text", |seen| seen.displayed == [b"in step".to_vec()]);
+        Process::spawn(link.device.pair(&["--end", LINK])).wait().failed(&[0], &["deleted the session"]);
+        old.wait("its end", |seen| seen.ended == Some("disconnected"));
+        assert_eq!(old.seen().displayed.len(), 1, "its first KILL was in step, too");
+    }
 }

@@ -82,6 +82,13 @@ impl Link {
         old
     }
 
+    /// The client id of this device, with which it receives.
+    fn client_id(&self) -> String {
+        let config = fs::read_to_string(self.device.config_dir().join("gateway.conf")).unwrap();
+        let line = config.lines().find_map(|line| line.strip_prefix("clientid")).expect("it has one");
+        line.trim_start_matches([' ', '=']).to_owned()
+    }
+
     fn receiver(&self, args: &[&str]) -> Process {
         let receiver = Process::spawn(self.device.recv(&[&["-v"], args, &[LINK]].concat()));
         receiver.wait_for("listening on");

@@ -37,6 +37,9 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// The hint where all messages are damaged. Which `aes` a short one needs cannot be seen.
 const NOTHING_READ: &str = "if no message can be read, `aes` may differ: set the same on both devices, and pair again";
+/// Said as a run ends that found no space.
+const NOT_RECORDED: &str =
+    "the disk is full; what was received is written and not recorded: the next message may be damaged";
 /// Most bytes that are shown of a damaged text.
 const MAX_SHOWN: usize = 60;
 
@@ -82,6 +85,8 @@ struct WatchedSession {
 #[derive(Default)]
 struct UnrecordedMessages {
     messages: VecDeque<Message>,
+    /// What the run wrote without recording it, as it ends: the next message may continue from it.
+    given_up: Vec<Bytes>,
     space: SpaceWait,
 }
 
@@ -114,26 +119,35 @@ impl<'a> LegacyTexts<'a> {
 
     /// What becomes of a message; `None` where it waits for space on the disk, unless that `is_given_up`.
     fn take(&mut self, message: Message, is_given_up: bool, now: Instant) -> Result<Option<Disposition>> {
-        let (store, UnrecordedMessages { messages, space }) = (&self.session.store, &mut self.unrecorded);
+        let (store, UnrecordedMessages { messages, given_up, space }) = (&self.session.store, &mut self.unrecorded);
+        if !given_up.is_empty() {
+            return self.take_unrecorded(message, now).map(Some);
+        }
         if !is_given_up && !space.may_write(now) {
             messages.push_front(message);
             return Ok(None);
         }
         let opened = space.unless_full(store.open(&message.payload), now)?;
         space.tell("what was received", self.report);
-        let opened = match opened {
-            Some(opened) => opened,
+        match opened {
+            Some(opened) => Ok(Some(self.act(opened, message, now))),
             None if is_given_up => {
-                self.report
-                    .warning("the disk is full; a message was received and not recorded: the next one may be damaged");
-                store.peek(&message.payload)?
+                self.report.warning(NOT_RECORDED);
+                self.take_unrecorded(message, now).map(Some)
             }
             None => {
                 messages.push_front(message);
-                return Ok(None);
+                Ok(None)
             }
-        };
-        Ok(Some(self.act(opened, message, now)))
+        }
+    }
+
+    /// What becomes of a message that is not recorded, nor are those before it.
+    fn take_unrecorded(&mut self, message: Message, now: Instant) -> Result<Disposition> {
+        let given_up = &mut self.unrecorded.given_up;
+        let opened = self.session.store.peek(given_up, &message.payload)?;
+        given_up.push(message.payload.clone());
+        Ok(self.act(opened, message, now))
     }
 
     /// What becomes of a message that decrypts to this.

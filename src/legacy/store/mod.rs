@@ -4,6 +4,8 @@
 //! the lock on `LINK@sts1.lock`: read, encrypt or decrypt, write. It is written before it is published: a tool that is
 //! killed between the two costs the other device one garbled message, and not two.
 
+use bytes::Bytes;
+
 use super::session::{Decrypted, LegacySession, LegacySessionId, Reading, TextCounts};
 use super::session_file::{self, Sessions, Unreadable};
 use crate::cache::{Cache, LEGACY_FILE, START_THERE};
@@ -123,12 +125,19 @@ impl Store {
         self.change(|sessions| Ok(self.open_in(sessions, payload, Reading::Write)))
     }
 
-    /// As [`Store::open`], but nothing is written down: where it cannot be, the text can be read all the same.
+    /// As [`Store::open`], but no text is written down: where it cannot be, it can be read all the same. `unrecorded` came before it,
+    /// and were read in the same way. With a KILL the session is deleted here, too, which takes no space.
     ///
     /// # Errors
     /// As [`Store::open`].
-    pub(crate) fn peek(&self, payload: &[u8]) -> Result<Option<Decrypted>> {
-        self.change(|sessions| Ok((self.open_in(sessions, payload, Reading::Write).0, false)))
+    pub(crate) fn peek(&self, unrecorded: &[Bytes], payload: &[u8]) -> Result<Option<Decrypted>> {
+        self.change(|sessions| {
+            for earlier in unrecorded {
+                let _ = self.open_in(sessions, earlier, Reading::Write);
+            }
+            let (opened, _) = self.open_in(sessions, payload, Reading::Write);
+            Ok((opened, sessions.is_empty()))
+        })
     }
 
     /// As [`Store::open`], for a tool that writes no texts: nothing is counted, and with a KILL the session stays for an sts-recv

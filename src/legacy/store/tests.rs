@@ -164,3 +164,20 @@ fn one_process_sends_and_one_receives() {
     drop(held);
     assert!(master.lock_sending().is_ok() && !master.cache.is_receiving().unwrap());
 }
+
+#[test]
+fn what_cannot_be_recorded_is_read_in_order_and_an_end_deletes_the_session_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let [master, slave] = devices(dir.path());
+    let texts = ["one", "two", "three"];
+    let mut payloads: Vec<Bytes> = texts.iter().map(|text| one(&master, text).into()).collect();
+    payloads.push(master.kill().unwrap().unwrap().payload.into());
+    let before = slave.read().unwrap();
+    for (at, text) in texts.iter().enumerate() {
+        let opened = slave.peek(&payloads[..at], &payloads[at]).unwrap();
+        assert_eq!(opened, Some(Decrypted::Text(text.as_bytes().to_vec())));
+        assert!(slave.read().unwrap() == before, "nothing is recorded");
+    }
+    assert_eq!(slave.peek(&payloads[..3], &payloads[3]).unwrap(), Some(Decrypted::Kill));
+    assert!(slave.read().unwrap().is_empty());
+}

@@ -1,6 +1,8 @@
 //! Claim: a full disk costs time and no text. sts-recv keeps what it cannot record, and writes it once it can, or when it is stopped;
 //! sts-send sends nothing that it cannot record, and then nothing out of step; sts-pair --serve goes on.
 
+use std::fs;
+
 use super::old_program::{OldProgram, Role};
 use super::{BOTH, Link};
 use crate::broker::Broker;
@@ -53,7 +55,30 @@ fn a_run_that_is_stopped_without_space_writes_what_it_received() {
     old.send("the text");
     receiver.wait_for(FULL);
     assert_eq!(receiver.written(), 0);
-    stop(receiver).failed(&[0], &["received and not recorded: the next one may be damaged"]).wrote(b"the text\n");
+    stop(receiver).failed(&[0], &["is written and not recorded: the next message may be damaged"]).wrote(b"the text\n");
+}
+
+/// How many messages wait depends on how soon the session is noticed: those that come after it are not read.
+#[test]
+fn what_came_before_a_session_was_there_is_written_by_a_run_that_is_stopped_without_space() {
+    let broker = Broker::start();
+    let mut link = Link::new(broker.port(), Role::Slave, true, 68);
+    let old = link.paired();
+    let [file, hidden] = ["gateway@sts1", "hidden"].map(|name| link.device.runtime_dir().join(name));
+    fs::rename(&file, &hidden).unwrap();
+    let receiver = without_space(&link.device, &link.device.recv(&["-v", "--wait", LINK]), SESSION_FILE, "1+");
+    let client = link.client_id();
+    broker.wait_for_log(&format!("Sending SUBACK to {client}\n"), 1);
+    for text in ["one", "two", "three"] {
+        old.send(text);
+    }
+    broker.wait_for_log(&format!("Sending PUBLISH to {client} "), 3);
+    fs::rename(&hidden, &file).unwrap();
+    receiver.wait_for(FULL);
+    let ended = stop(receiver).failed(&[0], &["is written and not recorded: the next message may be damaged"]);
+    assert!(!ended.stderr.contains("damaged message"), "{}", ended.stderr);
+    let written = ended.text();
+    assert!(!written.is_empty() && "one\ntwo\nthree\n".starts_with(written), "{written:?}");
 }
 
 #[test]

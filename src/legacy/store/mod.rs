@@ -305,8 +305,8 @@ fn lock(cache: &Cache) -> Result<Lock> {
 /// As [`Store::delete`].
 pub(crate) fn delete(cache: &Cache) -> Result<bool> {
     let name = file_name(cache);
-    if !cache.dir().join(&name).exists() {
-        // Most links never have any, nor the file of the lock.
+    // Most links never have any, nor the file of the lock. If that cannot be found out, there may be a key that has to go.
+    if matches!(cache.dir().join(&name).try_exists(), Ok(false)) {
         return Ok(false);
     }
     let _lock = lock(cache)?;

@@ -115,16 +115,24 @@ impl PairRun<'_> {
         }
     }
 
-    /// Writes down with whom the link is, which is no longer the old program. A directory that cannot be written does not undo the pairing: until a reboot, the
+    /// Writes down with whom the link is. A directory that cannot be written does not undo the pairing: until a reboot, the
     /// session says it, too.
     pub(super) fn note_paired(&mut self, peer: &Peer) {
         if let Err(error) = self.sessions.peers.note_paired(peer) {
             self.report.verbose(format_args!("cannot record the peer of this link: {error}"));
         }
+        self.note_in_use();
+    }
+
+    /// The link has a session that stays in use, new or not: it is no longer with the old program. What is left of that may be
+    /// of an earlier run that could not delete it.
+    pub(super) fn note_in_use(&self) {
         #[cfg(feature = "legacy")]
         if let Err(error) = super::legacy::delete_replaced(self.sessions.cache(), self.report) {
             self.report.warn(&error);
         }
+        #[cfg(not(feature = "legacy"))]
+        let _ = self;
     }
 
     /// Makes a pending session the current one. That is all that a slave waits for, unless it serves.

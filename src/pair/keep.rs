@@ -79,8 +79,13 @@ impl PairRun<'_> {
                 self.note_paired(&peer);
                 tell_paired(&peer, self.report);
             }
-            PairOutcome::Kept if was_missing => self.report.info("the peer answers again, and still has the session"),
-            PairOutcome::Kept | PairOutcome::WrongCode { .. } | PairOutcome::Interrupted => {}
+            PairOutcome::Kept => {
+                self.note_in_use();
+                if was_missing {
+                    self.report.info("the peer answers again, and still has the session");
+                }
+            }
+            PairOutcome::WrongCode { .. } | PairOutcome::Interrupted => {}
         }
         self.rest(now + ROUND_INTERVAL);
     }

@@ -136,8 +136,10 @@ impl<'a> PairRun<'a> {
     /// As [`super::once::run`].
     pub(super) fn finish(mut self) -> Result<PairOutcome> {
         let outcome = self.run();
-        if let Ok(PairOutcome::Paired(peer)) = &outcome {
-            self.note_paired(peer);
+        match &outcome {
+            Ok(PairOutcome::Paired(peer)) => self.note_paired(peer),
+            Ok(PairOutcome::Kept) => self.note_in_use(),
+            Ok(PairOutcome::WrongCode { .. } | PairOutcome::Interrupted) | Err(_) => {}
         }
         self.report.status("");
         let report = self.report;

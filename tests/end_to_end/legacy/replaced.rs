@@ -64,6 +64,29 @@ fn a_pairing_deletes_the_session_with_the_old_program() {
     pair.carries(&[], b"as ever\n");
 }
 
+/// An earlier pairing may have been unable to delete it.
+#[test]
+fn a_session_that_is_kept_deletes_the_one_with_the_old_program() {
+    let broker = Broker::start();
+    let (old, pair) = (OldSession::agree(&broker), Pair::paired(&broker, "gcm"));
+    let service = Process::spawn(pair.slave.pair(&["-v", "--serve", LINK]));
+    service.wait_for("listening on");
+    old.was_of(&pair.master);
+    Process::spawn(pair.master.pair(&["--if-older", "1h", LINK])).wait().failed(&[0], &[DELETED]);
+    assert!(!session_file(&pair.master).exists());
+    old.was_of(&pair.master);
+    let keeping = Process::spawn(pair.master.pair(&["--keep", "1h", LINK]));
+    keeping.wait_for(DELETED);
+    assert!(!session_file(&pair.master).exists());
+    keeping.stop().succeeded();
+    service.stop().succeeded();
+    // Nor does it need a peer that answers.
+    old.was_of(&pair.master);
+    let if_older = ["--if-older", "1h", "--timeout", "1", LINK];
+    Process::spawn(pair.master.pair(&if_older)).wait().failed(&[0], &[DELETED]);
+    pair.carries(&[], b"as ever\n");
+}
+
 #[test]
 fn end_deletes_the_session_with_the_old_program() {
     let broker = Broker::start();

@@ -40,7 +40,8 @@ pub(super) fn sessions(runtime: &Path, links: &mut [LinkStatus], now: u64) -> Ve
     sessions
 }
 
-/// Two lines for each, and a third if something was damaged.
+/// A line for each, and a second if something was damaged; then one that says how weak all of them are, since a gateway may have
+/// many such links.
 pub(super) fn lines(sessions: &[LegacyRow], now: u64) -> String {
     let mut text = String::new();
     for LegacyRow { link, session, .. } in sessions {
@@ -55,7 +56,12 @@ pub(super) fn lines(sessions: &[LegacyRow], now: u64) -> String {
         if counters.damaged > 0 {
             let _ = writeln!(text, "damaged: {link}: {}", count(counters.damaged, "message"));
         }
-        let _ = writeln!(text, "weak: {link}: {}", legacy::WEAKNESS);
+    }
+    // The sessions of a link stand together.
+    let mut links: Vec<_> = sessions.iter().map(|row| row.link.as_str()).collect();
+    links.dedup();
+    if !links.is_empty() {
+        let _ = writeln!(text, "weak: {}: {}", links.join(", "), legacy::WEAKNESS);
     }
     text
 }
@@ -126,14 +132,16 @@ mod tests {
         };
         let of = |session| LegacyRow { link: "pump".into(), session, rotation: Some(100) };
         let sessions = [of(session(Standing::Current, Some(60))), of(session(Standing::Pending, None))];
-        let weak = format!("damaged: pump: 2 messages\nweak: pump: {}\n", legacy::WEAKNESS);
-        assert_eq!(
-            lines(&sessions, 1300),
-            format!(
-                "old program: pump: cbc, age 1m, sent 4 texts, received 1 text, the last one 5m ago\n{weak}\
-                 old program: pump: cbc, pending, sent 4 texts, received 1 text, the last one 5m ago\n{weak}"
-            )
-        );
+        let texts = "sent 4 texts, received 1 text, the last one 5m ago\ndamaged: pump: 2 messages\n";
+        let weak = legacy::WEAKNESS;
+        let of_pump = format!("old program: pump: cbc, age 1m, {texts}old program: pump: cbc, pending, {texts}");
+        assert_eq!(lines(&sessions, 1300), format!("{of_pump}weak: pump: {weak}\n"));
+        assert_eq!(lines(&[], 1300), "");
+        // It is said once, however many links there are.
+        let of_gate = LegacyRow { link: "gate".into(), ..of(session(Standing::Current, Some(60))) };
+        let said = lines(&[of(session(Standing::Current, None)), of_gate], 1300);
+        assert!(said.ends_with(&format!("messages\nweak: pump, gate: {weak}\n")), "{said}");
+        assert_eq!(said.matches("weak").count(), 1, "{said}");
         let fields = format!(
             r#""messages":1,"messages_sent":4,"damaged":2,"last_message":1000,"last_pairing":940,"sts_version":1,"weak":"{}"}}"#,
             legacy::WEAKNESS

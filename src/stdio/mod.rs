@@ -30,11 +30,9 @@ fn line_ends(bytes: &[u8]) -> u64 {
 /// # Errors
 /// [`Exit::Failed`] if the system cannot wait, which is a lack of memory.
 pub fn wait(fds: &mut [PollFd<'_>], deadline: Option<Instant>, now: Instant) -> Result<()> {
-    let timeout = deadline.map(|deadline| {
-        let left = deadline.saturating_duration_since(now);
-        // To the nanosecond, and poll never returns early: the deadline has passed when it returns for that.
-        Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() }
-    });
+    // To the nanosecond, and poll never returns early: the deadline has passed when it returns for that. A time that the
+    // system cannot count is for ever.
+    let timeout = deadline.and_then(|deadline| Timespec::try_from(deadline.saturating_duration_since(now)).ok());
     match poll(fds, timeout.as_ref()) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(errno) => Err(Error::new(Exit::Failed, "cannot wait for input").because(errno)),

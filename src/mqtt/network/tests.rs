@@ -54,8 +54,7 @@ fn attempt(dialer: &Dialer) -> Result<(Box<dyn Transport>, Remote), ConnectionLo
         let left = connector.deadline().unwrap().saturating_duration_since(now);
         let mut fds: Vec<PollFd<'_>> = Vec::new();
         connector.interest(&mut fds);
-        poll(&mut fds, Some(&Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() }))
-            .unwrap();
+        poll(&mut fds, Some(&Timespec::try_from(left).unwrap())).unwrap();
     }
 }
 

@@ -92,7 +92,7 @@ impl Cache {
     /// As [`Cache::open`].
     pub(crate) fn look(path: &Path, link: &LinkName) -> Result<Self> {
         let typed = link.to_string();
-        let dir = Dir::look(path, Guard::Private)?.ok_or_else(|| no_session(path, link, &typed, PAIR_THERE))?;
+        let dir = usual_dirs::look(path)?.ok_or_else(|| no_session(path, link, &typed, PAIR_THERE))?;
         Ok(Self { dir, link: link.clone(), typed })
     }
 

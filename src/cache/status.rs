@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Cache, Counters, OpenStream, ReceiveState, SessionOutline, Totals, link_of, peer_of, usual_dirs};
 use crate::crypto::schedule::Digest;
-use crate::files::{Dir, Guard, PrivateReader};
+use crate::files::PrivateReader;
 use crate::name::LinkName;
 use crate::role::Role;
 use crate::session::Standing;
@@ -73,7 +73,7 @@ pub(crate) fn other_dir(path: &Path) -> Option<PathBuf> {
 /// directory. Root may look at any user's.
 ///
 /// # Errors
-/// As [`Dir::look`].
+/// As [`usual_dirs::look`].
 pub(crate) fn links(path: &Path) -> Result<Vec<LinkName>> {
     links_by(path, link_of)
 }
@@ -81,7 +81,7 @@ pub(crate) fn links(path: &Path) -> Result<Vec<LinkName>> {
 /// As [`links`], of STS/2 only.
 ///
 /// # Errors
-/// As [`Dir::look`].
+/// As [`usual_dirs::look`].
 pub(crate) fn sealed_links(path: &Path) -> Result<Vec<LinkName>> {
     links_by(path, |name| peer_of(name).map(|(link, _)| link))
 }
@@ -89,10 +89,10 @@ pub(crate) fn sealed_links(path: &Path) -> Result<Vec<LinkName>> {
 /// The links that have sessions of STS/2, with the beginnings of the fingerprints of their peers. Reads no session.
 ///
 /// # Errors
-/// As [`Dir::look`].
+/// As [`usual_dirs::look`].
 pub(crate) fn sealed_peers(path: &Path) -> Result<BTreeMap<LinkName, Vec<[u8; 16]>>> {
     let mut links: BTreeMap<String, Vec<_>> = BTreeMap::new();
-    if let Some(dir) = Dir::look(path, Guard::Private)? {
+    if let Some(dir) = usual_dirs::look(path)? {
         dir.each_name(|name| {
             let Some((link, peer)) = peer_of(name) else { return };
             match links.get_mut(link) {
@@ -105,7 +105,7 @@ pub(crate) fn sealed_peers(path: &Path) -> Result<BTreeMap<LinkName, Vec<[u8; 16
 }
 
 fn links_by(path: &Path, link_of: fn(&str) -> Option<&str>) -> Result<Vec<LinkName>> {
-    let Some(dir) = Dir::look(path, Guard::Private)? else { return Ok(Vec::new()) };
+    let Some(dir) = usual_dirs::look(path)? else { return Ok(Vec::new()) };
     let mut links = BTreeSet::new();
     dir.each_name(|name| {
         if let Some(link) = link_of(name)

@@ -4,11 +4,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::link_of;
-use crate::Error;
 use crate::config::Environment;
 use crate::files::{self, Dir, Guard};
 use crate::name::LinkName;
 use crate::text::quote;
+use crate::{Error, Result};
 
 /// Another usual runtime directory that has sessions, of `link` if one is given.
 pub(super) fn other_with_sessions(path: &Path, link: Option<&LinkName>) -> Option<PathBuf> {
@@ -19,6 +19,14 @@ pub(super) fn other_with_sessions(path: &Path, link: Option<&LinkName>) -> Optio
     };
     let others = Environment::of_process().usual_runtime_dirs(files::us());
     others.into_iter().filter(|other| other.as_os_str() != path.as_os_str()).find(has_sessions)
+}
+
+/// Opens a runtime directory to look at it; `None` where there is none.
+///
+/// # Errors
+/// As [`Dir::look`], with the remedy.
+pub(super) fn look(path: &Path) -> Result<Option<Dir>> {
+    Dir::look(path, Guard::Private).map_err(|error| unusable(path, error))
 }
 
 /// The error of a runtime directory that cannot be used, with the remedy. Root is told to run the tool as another user.

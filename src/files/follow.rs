@@ -73,12 +73,15 @@ pub(super) fn open_path(path: &Path) -> Result<Option<OwnedFd>> {
             Err(NotFollowed { errno: Some(errno), .. }) => return Err(failed("open", path, errno)),
             Err(NotFollowed { why, remedy, errno: None }) => {
                 let error = Error::new(Exit::NotTrusted, show(path)).because(why);
-                return Err(error.hint(remedy.unwrap_or_else(|| {
-                    format!("move it to a directory that only this user ({}) and root can change", user_name(us()))
-                })));
+                return Err(error.hint(remedy.unwrap_or_else(|| move_for(us()))));
             }
         }
     }
+}
+
+/// What to do about a file in a directory that somebody else can change.
+fn move_for(user: u32) -> String {
+    format!("move it to a directory that only this user ({}) and root can change", user_name(user))
 }
 
 /// Why a link is not followed, with the remedy.
@@ -149,7 +152,10 @@ impl Walk {
         if stat.st_uid != self.owner && stat.st_uid != 0 {
             let why = format!("{} belongs to user {}, who can change it", show(&path), user_name(stat.st_uid));
             let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-            let remedy = (us() == 0 && is_directory).then(|| run_as(stat.st_uid));
+            let remedy = is_directory.then(|| match us() {
+                0 => run_as(stat.st_uid),
+                us => format!("run this as user {}; or {}", user_name(stat.st_uid), move_for(us)),
+            });
             return Err(NotFollowed { remedy, ..NotFollowed::because(why) });
         }
         if can_be_changed(stat) {

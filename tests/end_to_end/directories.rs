@@ -115,6 +115,8 @@ fn a_status_that_lacks_something_is_no_success() {
 
 /// A user other than root; only root can run a process as this user.
 const NOBODY: u32 = 65_534;
+/// Yet another one.
+const DAEMON: u32 = 1;
 
 /// Makes another user the owner of everything below a path; false if this process may not do so.
 fn give_away(path: &Path, user: u32) -> bool {
@@ -196,6 +198,13 @@ fn a_directory_that_is_missing_or_anothers_is_said_with_the_remedy() {
         as_nobody(device, command, &variables).failed(&[78], &of_home);
     }
     as_nobody(device, &device.pair(&["--key"]), &variables).failed(&[1], &of_home);
+    let said = ["run this as user root; or set STS_RUNTIME_DIR to a directory of your own"];
+    as_nobody(device, &device.pair(&["--status"]), &[("STS_RUNTIME_DIR", &theirs)]).failed(&[1], &said);
+    // A login user beside a service.
+    assert!(give_away(&device.config_dir(), DAEMON));
+    chmod(&device.config_dir(), 0o755);
+    let said = ["run this as user daemon; or move it to a directory that only this user (nobody) and root can change"];
+    as_nobody(device, &pairing, &[]).failed(&[77], &said);
 }
 
 /// Root with the variables of a user, as after su(1) or sudo(8): the user could not use what root creates there.

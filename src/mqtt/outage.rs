@@ -43,7 +43,7 @@ impl Outage {
     }
 
     /// The error of a run that ends for this reason alone.
-    pub(super) fn into_error(self) -> Error {
+    pub(crate) fn into_error(self) -> Error {
         let error = Error::new(Exit::Unavailable, "no connection to the broker").because(&self);
         error.hint_if(self.hint)
     }

@@ -56,8 +56,9 @@ fn the_step_that_fails_is_named_and_decides_the_exit_status() {
     assert!(line(ended.text(), "session").starts_with("FAIL "), "{}", ended.text());
 
     let pair = Pair::paired(&broker, "gcm");
-    let ended = check(&pair.master, &["-o", "port=1"]).wait().failed(&[69], &["no connection to the broker"]);
+    let ended = check(&pair.master, &["-o", "port=1"]).wait().failed(&[69], &["no connection to the broker: 127"]);
     assert!(line(ended.text(), "connection").starts_with("FAIL "), "{}", ended.text());
+    assert_eq!(ended.stderr.matches("no connection").count(), 1, "{}", ended.stderr);
     let ended = check(&pair.master, &["-o", "host=no-such-host.invalid"]).wait().failed(&[69], &["cannot look up"]);
     assert!(line(ended.text(), "name").starts_with("FAIL "), "{}", ended.text());
 }

@@ -8,7 +8,7 @@ use crate::config::Protection;
 use crate::event_loop::{BrokerEvent, EventLoop, Stop};
 use crate::handshake::session_check::{CheckEvent, SessionCheck};
 use crate::link::{Link, Tool};
-use crate::mqtt::{Qos, Token};
+use crate::mqtt::{Outage, Qos, Token};
 use crate::report::{Level, Reporter};
 use crate::stdio::Signals;
 use crate::{Error, Exit, Result};
@@ -100,7 +100,7 @@ impl BrokerCheck<'_> {
         match event {
             BrokerEvent::Connected => self.connected()?,
             BrokerEvent::Disconnected => {
-                let error = self.events.unreachable("no connection to the broker");
+                let error = self.events.outage().map(Outage::into_error);
                 let error = error.unwrap_or_else(|| Error::new(Exit::Unavailable, "the connection was lost"));
                 self.findings.bad(self.step.name(), error)?;
                 return Ok(true);

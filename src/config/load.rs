@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::effective::EffectiveValue;
@@ -233,7 +234,7 @@ fn read_secret(path: &Path) -> Result<SecretFile> {
     let failed =
         |why: &dyn std::fmt::Display| Error::new(Exit::Config, format!("cannot read {}", show(path))).because(why);
     let file = files::read_path(path, MAX_CONFIG_LEN).map_err(of_named_file)?;
-    let file = file.ok_or_else(|| failed(&io::Error::from(io::ErrorKind::NotFound)))?;
+    let file = file.ok_or_else(|| failed(&io::Error::from(Errno::NOENT)))?;
     let text = std::str::from_utf8(&file.bytes).map_err(|_| failed(&"not UTF-8"))?;
     Ok(SecretFile { text: Zeroizing::new(text.to_owned()), exposed: file.is_exposed })
 }
@@ -373,6 +374,7 @@ mod tests {
         let load = || load(Some("gw".as_ref()), &[], &here);
         let err = load().unwrap_err();
         assert!(err.to_string().contains("line 5: cannot read "), "{err}");
+        assert!(err.to_string().contains("secret: No such file or directory"), "{err}");
         for (text, word) in [("word", "word"), ("word\n", "word"), ("word \r\n", "word "), ("a=#b", "a=#b")] {
             put(&secret, text, 0o600);
             let loaded = load().unwrap();

@@ -195,11 +195,11 @@ pub(crate) fn timestamp(time: SystemTime) -> String {
     format!("{date}T{time}.{:03}Z", since.subsec_millis())
 }
 
-/// A number of bytes in the largest of the units that [`Size`] has, with a tenth: `1.2M`.
+/// A number of bytes in the largest of the units that [`Size`] has, with a tenth: `1.2M`; below those, `12B`.
 pub(crate) fn short_size(bytes: u64) -> String {
     match SIZES.iter().find(|(_, unit)| bytes >= *unit) {
         Some((name, unit)) => format!("{}.{}{name}", bytes / unit, bytes % unit * 10 / unit),
-        None => bytes.to_string(),
+        None => format!("{bytes}B"),
     }
 }
 
@@ -334,8 +334,8 @@ mod tests {
     #[test]
     fn sizes_are_read_at_a_glance() {
         for (bytes, shown) in [
-            (0, "0"),
-            (1023, "1023"),
+            (0, "0B"),
+            (1023, "1023B"),
             (1024, "1.0k"),
             (1_992_294, "1.8M"),
             (5 << 30, "5.0G"),

@@ -135,7 +135,7 @@ mod tests {
         let mut meter = meter(begun);
         let mut progress = RunProgress { total: Some(10 << 20), lines: Some(1), ..RunProgress::default() };
         let after = |seconds| begun + Duration::from_secs(seconds);
-        assert_eq!(meter.describe(&progress, begun), "0 of 10.0M (0%), 1 line, 0/s");
+        assert_eq!(meter.describe(&progress, begun), "0B of 10.0M (0%), 1 line, 0B/s");
         progress.bytes = 2 << 20;
         progress.under_way = "3 messages (12k) unacknowledged".to_owned();
         let expected = "2.0M of 10.0M (20%), 1 line, 1.0M/s, 3 messages (12k) unacknowledged, 8s left";
@@ -144,12 +144,12 @@ mod tests {
         for second in 3..=2 + MAX_SAMPLES as u64 {
             meter.describe(&progress, after(second));
         }
-        assert!(meter.describe(&progress, after(100)).contains(", 0/s, "));
+        assert!(meter.describe(&progress, after(100)).contains(", 0B/s, "));
         progress.total = None;
         assert!(!meter.describe(&progress, after(101)).contains("left"));
         assert_eq!(
             meter.describe(&RunProgress { total: Some(0), ..RunProgress::default() }, after(102)),
-            "0 of 0 (100%), 0/s"
+            "0B of 0B (100%), 0B/s"
         );
     }
 }

@@ -148,8 +148,8 @@ fn a_run_tells_how_far_it_has_come_on_a_terminal_and_at_a_signal() {
     let receiver = pair.slave.listen(&["--timestamps"]);
     receiver.wait_for("receiving from station");
     let terminal = Terminal::run(&pair.master, "(echo one; echo two; sleep 1000) | sts-send --progress gateway");
-    wait_until("a line", || terminal.screen().contains("8, 2 lines, "));
-    wait_until("all of it acknowledged", || terminal.screen().contains("0 messages (0) unacknowledged"));
+    wait_until("a line", || terminal.screen().contains("8B, 2 lines, "));
+    wait_until("all of it acknowledged", || terminal.screen().contains("0 messages (0B) unacknowledged"));
 
     let mut sender = Process::spawn(pair.master.send(&["-v", LINK]));
     sender.write("three\n");

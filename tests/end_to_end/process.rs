@@ -108,7 +108,7 @@ impl Process {
     /// Waits until this sts-send, which has published something already, knows of all these `bytes` that the broker has
     /// acknowledged them. A receiver may have them before.
     pub(crate) fn wait_until_acknowledged(&self, bytes: usize) {
-        let said = format!("sts-send: {bytes}, ");
+        let said = format!("sts-send: {bytes}B, ");
         wait_until(&format!("{} to say {said:?}", self.name), || {
             self.signal(Signal::USR1);
             self.stderr().contains(&said)

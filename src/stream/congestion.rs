@@ -164,8 +164,11 @@ impl Path {
         let Some(newest) = arrivals.newest() else { return };
         self.probes = 0;
         self.resends_at_once = true;
+        // Of an older one the receiver could not tell before, as it reports a few ranges at once: when it arrived is not known
+        // (RFC 9002, section 5.1).
+        let is_sample = self.newest_arrived < Some(newest.number) && !newest.is_repeat;
         self.newest_arrived = self.newest_arrived.max(Some(newest.number));
-        if !newest.is_repeat {
+        if is_sample {
             let latest = now.saturating_duration_since(newest.at);
             self.round_trip = Some(self.round_trip.map_or(RoundTrip::first(latest), |known| known.measure(latest)));
         }

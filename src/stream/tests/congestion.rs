@@ -22,6 +22,8 @@ struct Broker {
     /// How many bytes and messages it passes on in a turn.
     rate: usize,
     messages_per_turn: usize,
+    /// It passes on a message when the receiver has acknowledged the one before.
+    one_in_flight: bool,
     delay: Duration,
     /// How much later than another one a message may arrive that was published before it.
     disorder: Duration,
@@ -36,6 +38,7 @@ const UNLIMITED: Broker = Broker {
     max_messages: usize::MAX,
     rate: 64 << 10,
     messages_per_turn: 20,
+    one_in_flight: false,
     delay: Duration::from_micros(300),
     disorder: Duration::ZERO,
     losses: 0,
@@ -68,6 +71,8 @@ struct World {
     net: StdRng,
     queue: VecDeque<u32>,
     queued_bytes: usize,
+    /// When the newest message that was passed on is acknowledged.
+    acknowledged_at: Instant,
     arriving: BTreeMap<(Instant, u64), u32>,
     returning: BTreeMap<(Instant, u64), Returning>,
     count: u64,
@@ -95,10 +100,15 @@ impl World {
     }
 
     fn pass_on(&mut self, len: usize) {
-        let messages = (self.broker.rate / len).clamp(1, self.broker.messages_per_turn);
+        let messages = if self.broker.one_in_flight {
+            usize::from(self.now >= self.acknowledged_at)
+        } else {
+            (self.broker.rate / len).clamp(1, self.broker.messages_per_turn)
+        };
         for _ in 0..messages {
             let Some(seq) = self.queue.pop_front() else { return };
             self.queued_bytes -= len;
+            self.acknowledged_at = self.now + 2 * self.broker.delay;
             let at = self.arrival();
             self.arriving.insert(at, seq);
         }
@@ -147,6 +157,7 @@ fn course(broker: Broker, (count, len): (u32, usize), holds: bool, seed: u64) ->
         net: StdRng::seed_from_u64(seed),
         queue: VecDeque::new(),
         queued_bytes: 0,
+        acknowledged_at: start,
         arriving: BTreeMap::new(),
         returning: BTreeMap::new(),
         count: 0,
@@ -225,6 +236,20 @@ fn a_broker_that_queues_little_takes_at_most_three_times_as_long() {
             );
             assert!(course.sent <= 2 * all_of(load), "{load:?} {delay:?} {max_bytes} {max_messages}: {course:?}");
         }
+    }
+}
+
+/// Half of what comes while the queue is full is dropped, every other message: the receiver holds more ranges than it can report
+/// at once.
+#[test]
+fn a_broker_that_passes_on_one_message_at_a_time_is_kept_busy() {
+    for (load, delay) in LOADS.into_iter().flat_map(|load| [300, 5_000].map(|delay| (load, delay))) {
+        let delay = Duration::from_micros(delay);
+        let broker = Broker { max_bytes: 64 << 10, one_in_flight: true, delay, ..UNLIMITED };
+        let course = course(broker, load, true, 1);
+        let least = load.0 * (2 * delay);
+        assert!(course.time <= least * 5 / 4, "{load:?} {delay:?}: {course:?}, not {least:?}");
+        assert!(course.sent <= 2 * all_of(load), "{load:?} {delay:?}: {course:?}");
     }
 }
 

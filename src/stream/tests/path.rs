@@ -132,6 +132,21 @@ fn what_was_sent_once_counts_where_both_arrived() {
     assert_eq!(path.fate(old, start + Duration::from_secs(9)), Fate::Lost);
 }
 
+/// RFC 9002, section 5.1: the receiver may have had it for long, and could not say so.
+#[test]
+fn what_is_reported_after_what_was_sent_later_measures_nothing() {
+    let (mut path, start) = (Path::new(LIMIT), Instant::now());
+    let sent = [(); 3].map(|()| path.transmit(1, start, false));
+    let repeat = path.transmit(1, start, true);
+    path.arrived(&arrivals(&[(sent[1], 1)]), start + Duration::from_millis(100));
+    assert_eq!(path.probe_timeout(), Duration::from_millis(350));
+    path.arrived(&arrivals(&[(sent[0], 1)]), start + Duration::from_secs(9));
+    assert_eq!(path.probe_timeout(), Duration::from_millis(350));
+    path.arrived(&arrivals(&[(repeat, 1)]), start + Duration::from_secs(9));
+    path.arrived(&arrivals(&[(sent[2], 1)]), start + Duration::from_secs(9));
+    assert_eq!(path.probe_timeout(), Duration::from_millis(350), "after one that was sent again, too");
+}
+
 #[test]
 fn the_window_begins_with_64_kib_and_ends_at_the_limit() {
     let now = Instant::now();

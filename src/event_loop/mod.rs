@@ -13,6 +13,7 @@
 //! but its deadline and the keep-alive.
 
 mod event;
+mod outages;
 mod progress;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -21,12 +22,13 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 pub(crate) use self::event::{BrokerEvent, Stop};
+use self::outages::{Reachability, contested};
 pub(crate) use self::progress::{ProgressMeter, RunProgress};
-use crate::mqtt::{self, Client, Outage, Qos};
+use crate::Result;
+use crate::mqtt::{self, Client, Qos};
 use crate::report::Reporter;
 use crate::service_manager::ServiceManager;
 use crate::stdio::{self, Signals};
-use crate::{Error, Exit, Result};
 
 /// How long [`EventLoop::close`] waits for the last acknowledgements and for the broker to end the connection.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -34,35 +36,10 @@ pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// After the first signal, how long a run continues without progress: an acknowledgement, or something written.
 pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection that ended sooner was a short one.
-const MIN_LASTING_TIME: Duration = Duration::from_secs(5);
-
-/// Short connections in a row whose end is reported. A broker that accepts each connection and soon drops it would fill
-/// a log.
-const MAX_SHORT_REPORTED: u32 = 3;
-
-fn contested(times: u32) -> String {
-    format!(
-        "the broker dropped the connection {times} times in a row: \
-         does another client use the same client id (clientid)?"
-    )
-}
-
 /// The first of these times that has not come yet. One that has is passed over and cannot hide a later one: what was
 /// due by now is done, or waits for something else than time.
 pub(crate) fn next_deadline(now: Instant, times: impl IntoIterator<Item = Option<Instant>>) -> Option<Instant> {
     times.into_iter().flatten().filter(|at| *at > now).min()
-}
-
-/// Whether there is a connection that the broker accepted.
-enum Reachability {
-    /// No attempt to connect has ended.
-    Unknown,
-    /// Since then.
-    Connected(Instant),
-    /// The connection was lost, or the last attempt failed, for this reason. The user was told: once per outage,
-    /// however many attempts fail.
-    Lost(Outage),
 }
 
 /// The connection to the broker, the signals, and the one wait for both.
@@ -70,6 +47,8 @@ pub(crate) struct EventLoop<'a> {
     /// The connection: to publish, subscribe and acknowledge. Only the loop drives it and takes its events.
     pub broker: Client,
     signals: Signals,
+    /// A signal may have come since they were counted.
+    is_signalled: bool,
     report: &'a Reporter,
     /// What poll(2) last said of the broker's sockets.
     ready: PollFlags,
@@ -92,6 +71,7 @@ impl<'a> EventLoop<'a> {
         Self {
             broker,
             signals,
+            is_signalled: true,
             report,
             ready,
             paused: false,
@@ -196,52 +176,17 @@ impl<'a> EventLoop<'a> {
         None
     }
 
-    fn connected(&mut self) {
-        let before = std::mem::replace(&mut self.reachability, Reachability::Connected(Instant::now()));
-        let connected = format!("connected to {}", self.broker.remote());
-        self.report.verbose(&connected);
-        self.report.service_status(&connected);
-        if matches!(before, Reachability::Lost(_)) && self.short_connections < MAX_SHORT_REPORTED {
-            self.report.info("connected again");
-        }
-    }
-
-    fn disconnected(&mut self, outage: Outage) {
-        let is_new = !matches!(self.reachability, Reachability::Lost(_));
-        self.report.service_status(format_args!("not connected: {outage}"));
-        if let Reachability::Connected(since) = self.reachability {
-            let is_short = since.elapsed() < MIN_LASTING_TIME;
-            self.short_connections = if is_short { self.short_connections.saturating_add(1) } else { 0 };
-        }
-        if is_new && self.short_connections <= MAX_SHORT_REPORTED {
-            let is_last = self.short_connections == MAX_SHORT_REPORTED;
-            let what = if is_last { "a connection that lasts" } else { "the broker" };
-            self.report.info(format_args!("{outage}; waiting for {what}"));
-            if let Some(hint) = outage.hint() {
-                self.report.info(format_args!("hint: {hint}"));
-            }
-        }
-        self.reachability = Reachability::Lost(outage);
-    }
-
-    /// Something came from the broker: after short connections that were not reported any more, this one may last.
-    fn report_lasting(&mut self) {
-        if self.short_connections >= MAX_SHORT_REPORTED
-            && let Reachability::Connected(since) = self.reachability
-            && since.elapsed() >= MIN_LASTING_TIME
-        {
-            self.short_connections = 0;
-            self.report.info("connected again");
-        }
-    }
-
     /// Step 3: how the run was asked to end.
     pub(crate) fn stop_requested(&mut self) -> Stop {
-        match self.signals.count() {
+        match self.count_signals() {
             0 => Stop::No,
             1 => Stop::Gracefully,
             _ => Stop::AtOnce,
         }
+    }
+
+    fn count_signals(&mut self) -> usize {
+        if std::mem::take(&mut self.is_signalled) { self.signals.count() } else { self.signals.counted() }
     }
 
     /// Step 5: sends what was published, then waits until the broker's socket is ready, a signal comes, `own` is ready,
@@ -259,6 +204,7 @@ impl<'a> EventLoop<'a> {
         let has_left = self.has_event();
         self.flush(now);
         if has_left {
+            self.is_signalled = true;
             return Ok(());
         }
         // At QoS 0 the socket taking a message is all that ever happens to it, and poll(2) would not tell. A run with a
@@ -281,9 +227,12 @@ impl<'a> EventLoop<'a> {
         fds.extend(own.iter().map(|(fd, flags)| PollFd::new(fd, *flags)));
         fds.extend(self.bell.iter().map(|(bell, _)| PollFd::new(bell, PollFlags::IN)));
         stdio::wait(&mut fds, deadline, now)?;
-        self.ready = fds[brokers].iter().fold(PollFlags::empty(), |ready, fd| ready | fd.revents());
-        let rang = fds.last().is_some_and(|last| !last.revents().is_empty());
-        if let Some(meter) = &mut self.meter {
+        let is_ready = |fd: Option<&PollFd<'_>>| fd.is_some_and(|fd| !fd.revents().is_empty());
+        self.is_signalled |= is_ready(fds.first());
+        self.ready = fds[brokers.clone()].iter().fold(PollFlags::empty(), |ready, fd| ready | fd.revents());
+        let is_requested = is_ready(fds.get(brokers.end));
+        let rang = is_ready(fds.last());
+        if let Some(meter) = self.meter.as_mut().filter(|_| is_requested) {
             meter.take_requests();
         }
         if let Some((bell, woken)) = self.bell.as_mut().filter(|_| rang) {
@@ -308,39 +257,6 @@ impl<'a> EventLoop<'a> {
     #[must_use]
     pub(crate) fn is_readable(&self) -> bool {
         self.ready.contains(PollFlags::IN) || self.broker.has_unread()
-    }
-
-    /// Whether the broker accepted the connection that there is.
-    #[must_use]
-    pub(crate) fn is_connected(&self) -> bool {
-        matches!(self.reachability, Reachability::Connected(_))
-    }
-
-    /// Why there is no connection: what ended the last one, or the last attempt; else what the first attempt still
-    /// waits for. `None` where there is a connection.
-    #[must_use]
-    pub(crate) fn outage(&self) -> Option<Outage> {
-        match &self.reachability {
-            Reachability::Connected(_) => None,
-            Reachability::Lost(outage) => Some(outage.clone()),
-            Reachability::Unknown => Some(self.broker.pending_attempt()),
-        }
-    }
-
-    /// The error of ending now, `what` being the reason, for lack of a connection: it names what the last attempt
-    /// failed on. `None` where there is a connection.
-    #[must_use]
-    pub(crate) fn unreachable(&self, what: &str) -> Option<Error> {
-        self.outage().map(|outage| outage.explain(Error::new(Exit::Unavailable, what)))
-    }
-
-    /// Adds to the error of a run that ends why there is no connection, if there is none.
-    #[must_use]
-    pub(crate) fn explain(&self, error: Error) -> Error {
-        match self.outage() {
-            Some(outage) => outage.explain(error),
-            None => error,
-        }
     }
 
     /// Stops reading from the broker, or resumes: what the run cannot take now must wait there.
@@ -374,7 +290,7 @@ impl<'a> EventLoop<'a> {
     }
 
     fn close_by(mut self, until: Instant, started: Instant) -> Result<Signals> {
-        let signals = self.signals.count();
+        let signals = self.count_signals();
         // Or the last acknowledgements could not be read. Messages that come now are not acknowledged, and come again.
         self.pause_reading(false, started);
         loop {
@@ -384,7 +300,7 @@ impl<'a> EventLoop<'a> {
                 self.broker.disconnect();
                 self.flush(now);
             }
-            if self.broker.is_closed() || now >= until || self.signals.count() > signals {
+            if self.broker.is_closed() || now >= until || self.count_signals() > signals {
                 return Ok(self.signals);
             }
             self.wait(None, Some(until), now)?;

@@ -173,3 +173,27 @@ fn nothing_more_is_read_before_what_is_left_is_taken() {
     turn(&mut events, false);
     assert_eq!(messages(&mut events), b"c");
 }
+
+#[test]
+fn a_signal_is_noticed_while_events_are_left() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        serve(&listener, |mut stream, _| stream.write_all(b"\x30\x04\0\x01ta\x30\x04\0\x01tb").unwrap())
+    });
+    let report = Reporter::to("sts-test", Level::Error, Box::new(std::io::sink()));
+    let (signals, mut sent) = Signals::simulated();
+    let (mut events, mut now) = connected(port, signals, &report);
+    events.broker.publish("t", "ask".into(), Qos::AtMostOnce, false).unwrap();
+    while !matches!(events.next_event().unwrap(), Some(BrokerEvent::Message(_))) {
+        assert_eq!(events.stop_requested(), Stop::No);
+        events.wait(None, None, now).unwrap();
+        now = events.begin_turn();
+    }
+    // The second message is left in each turn, so nothing polls.
+    for expected in [Stop::Gracefully, Stop::AtOnce] {
+        sent.write_all(b"X").unwrap();
+        events.wait(None, None, now).unwrap();
+        assert_eq!(events.stop_requested(), expected);
+    }
+}

@@ -235,7 +235,9 @@ impl RecvRun<'_> {
             let written = self.printer.write_ready();
             self.complete_written(now)?;
             match written {
-                Ok(Written::Some) => {}
+                Ok(Written::Some) if self.printer.unwritten() > 0 => {}
+                // The wait finds out whether there still is a reader.
+                Ok(Written::Some) => return Ok(Written::Nothing),
                 Ok(other) => return Ok(other),
                 Err(error) => {
                     self.record_interrupted(now)?;

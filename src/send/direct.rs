@@ -29,6 +29,8 @@ pub(super) struct Direct<'a> {
     progress: ReadProgress,
     /// There was something to read.
     has_read: bool,
+    /// The turn in which nothing more was found to read: poll(2) tells of what comes after that.
+    empty_at: Option<Instant>,
 }
 
 /// How far standard input was read.
@@ -62,7 +64,7 @@ impl ReadProgress {
 impl<'a> Direct<'a> {
     pub(super) fn new(input: Input, split: Split, check: RecordCheck, times: ReadTimes<'a>) -> Self {
         let progress = ReadProgress::NotBegun { has_input: false };
-        Self { input, times, split, check, messages: 0, progress, has_read: false }
+        Self { input, times, split, check, messages: 0, progress, has_read: false, empty_at: None }
     }
 
     /// Whether [`MessageSource::next`] has a message without reading further. The end of the input is one, too.
@@ -96,15 +98,20 @@ impl MessageSource for Direct<'_> {
             self.progress.begin(stream, turn)?;
         }
         let ReadProgress::Reading(buffer) = &mut self.progress else { return Ok(()) };
+        if self.empty_at == Some(turn.now) {
+            return Ok(());
+        }
         // A backlog of lines is sent line by line before more is read; otherwise more makes larger messages.
         if self.split == Split::Each && self.split.next(buffer.data(), buffer.max_data, false).is_some() {
             return Ok(());
         }
         let (bytes, limit) = buffer.space();
         let before = bytes.len();
+        // As far as that goes: up to the limit, or until there is nothing more.
         self.input.read(bytes, limit)?;
         self.times.read(bytes.len() - before);
         self.has_read |= !buffer.data().is_empty();
+        self.empty_at = (buffer.bytes.len() < limit).then_some(turn.now);
         Ok(())
     }
 

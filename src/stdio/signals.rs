@@ -88,6 +88,11 @@ impl Signals {
         {
             hangups.take();
         }
+        self.counted()
+    }
+
+    /// How many had arrived at the last count.
+    pub(crate) fn counted(&self) -> usize {
         let hangups = self.hangups.as_ref().map_or(0, |hangups| hangups.count);
         self.received.count.saturating_sub(hangups).max(hangups.min(1))
     }

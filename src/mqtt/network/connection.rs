@@ -32,12 +32,22 @@ pub(in crate::mqtt) struct Connection {
     blocked: bool,
     /// The broker hung up while reading was paused: poll would report that for ever.
     hung_up: bool,
+    /// The system is to acknowledge at once what was read last.
+    owes_quick_ack: bool,
     remote: Remote,
 }
 
 impl Connection {
     pub(in crate::mqtt) fn new(transport: Box<dyn Transport>, remote: Remote) -> Self {
-        Self { transport, read_buffer: ReadBuffer::default(), accepted: 0, blocked: false, hung_up: false, remote }
+        Self {
+            transport,
+            read_buffer: ReadBuffer::default(),
+            accepted: 0,
+            blocked: false,
+            hung_up: false,
+            owes_quick_ack: false,
+            remote,
+        }
     }
 
     /// What it is with.
@@ -79,6 +89,10 @@ impl Connection {
         if let Err(lost) = self.write(session, now) {
             self.read_rest(session, now)?;
             return Err(lost);
+        }
+        // Not when it was read: what was read goes on its way first. A turn drives once more before it waits.
+        if std::mem::take(&mut self.owes_quick_ack) {
+            self.transport.quick_ack();
         }
         if (ready.intersects(PollFlags::IN | BROKEN) && !session.is_paused()) || self.has_unread(session) {
             self.read(session, now)?;
@@ -137,9 +151,7 @@ impl Connection {
         match self.transport.read(self.read_buffer.space()) {
             Ok(0) => Err(ConnectionLost::at(Obstacle::Closed, "the broker closed the connection")),
             Ok(count) => {
-                if count < MIN_BULK_READ {
-                    self.transport.quick_ack();
-                }
+                self.owes_quick_ack = count < MIN_BULK_READ;
                 self.read_buffer.filled(count);
                 session.bytes_received(self.read_buffer.data(), now)?;
                 Ok(true)
@@ -186,11 +198,14 @@ impl Connection {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
     use std::io::{Read, Write};
     use std::os::fd::{AsFd, BorrowedFd};
     use std::os::unix::net::UnixStream;
+    use std::rc::Rc;
 
     use super::*;
+    use crate::mqtt::{ClientOptions, Qos};
 
     /// Sends many times more before it closes, of which poll(2) sees nothing.
     struct Talker(UnixStream, usize);
@@ -240,5 +255,60 @@ mod tests {
             turns += 1;
         }
         assert_eq!(turns, 9);
+    }
+
+    /// Notes each call; gives CONNACK, then nothing.
+    struct Noted(UnixStream, Rc<RefCell<Vec<&'static str>>>, &'static [u8]);
+
+    impl Read for Noted {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            self.1.borrow_mut().push("read");
+            if self.2.is_empty() { Err(WouldBlock.into()) } else { self.2.read(out) }
+        }
+    }
+
+    impl Write for Noted {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.1.borrow_mut().push("write");
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl AsFd for Noted {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.0.as_fd()
+        }
+    }
+
+    impl Transport for Noted {
+        fn shutdown_write(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn quick_ack(&self) {
+            self.1.borrow_mut().push("acknowledge");
+        }
+    }
+
+    #[test]
+    fn what_was_read_is_acknowledged_after_what_it_causes_is_written() {
+        let (calls, now) = (Rc::default(), Instant::now());
+        let broker = Noted(UnixStream::pair().unwrap().0, Rc::clone(&calls), &[0x20, 2, 0, 0]);
+        let mut session = ClientSession::new(ClientOptions::new("noted")).unwrap();
+        let mut connection = Connection::new(Box::new(broker), Remote::default());
+        session.transport_opened(now);
+        let mut drive = |session: &mut ClientSession, ready| {
+            connection.drive(session, ready, now).unwrap();
+            calls.take()
+        };
+        assert_eq!(drive(&mut session, PollFlags::IN), ["write", "read"]);
+        session.publish("t", "caused".into(), Qos::AtMostOnce, false).unwrap();
+        assert_eq!(drive(&mut session, PollFlags::empty()), ["write", "acknowledge"]);
+        assert_eq!(drive(&mut session, PollFlags::IN), ["read"]);
+        assert_eq!(drive(&mut session, PollFlags::empty()), Vec::<&str>::new(), "nothing was read");
     }
 }

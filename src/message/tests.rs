@@ -135,8 +135,21 @@ fn an_answer_is_longer_than_a_refusal() {
     let Ok(AuthAck::Refusal { attempt, clear, reason, mac }) = AuthAck::parse(&refusal) else { unreachable!() };
     assert_eq!((attempt, clear, reason, mac), (&[7; 16], &refusal[..18], 2, &[8; 32]));
     let answer = [&refusal[..], &[0]].concat();
-    assert!(matches!(AuthAck::parse(&answer), Ok(AuthAck::Answer { sealed, .. }) if sealed.len() == 34));
+    let Ok(AuthAck::Answer { attempt, clear, sealed }) = AuthAck::parse(&answer) else { unreachable!() };
+    assert_eq!((attempt, clear, sealed), (&[7; 16], &answer[..17], &answer[17..]));
     assert_eq!(AuthAck::parse(&refusal[..49]).err(), Some(Rejected::Length));
+}
+
+/// At the limit itself, which random lengths seldom are.
+#[test]
+fn a_path_has_16_hashes_at_most() {
+    let credentials = Credentials { name: b"name", key: b"key", signature: b"signature" };
+    let hashes = [[7; 32]; 17];
+    for (len, fits) in [(16, true), (17, false)] {
+        let mut bytes = Vec::new();
+        Proof { features: [0; 4], path: &hashes[..len], credentials }.put(&mut bytes);
+        assert_eq!(Proof::parse(&bytes).is_ok(), fits, "{len}");
+    }
 }
 
 #[test]

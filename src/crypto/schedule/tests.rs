@@ -163,3 +163,18 @@ fn sealed_once_opens_with_the_same_associated_data_only() {
     assert_eq!(open_once(&schedule.hs_m(), b"other", &sealed), Err(Rejected::NotAuthentic));
     assert_eq!(open_once(&schedule.hs_s(&[0; 32]), b"header", &sealed), Err(Rejected::NotAuthentic));
 }
+
+/// A core would have it. Not in QEMU, where the addresses of /proc/self/mem are its own.
+#[test]
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+fn what_was_derived_is_not_left_on_the_stack() {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
+    let memory = File::open("/proc/self/mem").unwrap();
+    let mut below = vec![0; ERASED_STACK_LEN];
+    let here = std::ptr::from_ref(&memory).addr();
+    let key = expand_bytes(&[0xa5; 32], &[b"a key"], 32);
+    memory.read_exact_at(&mut below, u64::try_from(here - ERASED_STACK_LEN).unwrap()).unwrap();
+    assert!(!below.windows(key.len()).any(|window| window == &key[..]));
+}

@@ -1,6 +1,7 @@
 //! Text for a person's eyes: untrusted bytes made harmless, numbers with their nouns, and the word that was probably meant.
 
 use std::fmt::Write;
+use std::io::BufRead as _;
 use std::path::Path;
 
 use strsim::osa_distance;
@@ -27,10 +28,33 @@ pub(crate) fn tame(text: &str) -> String {
     tamed
 }
 
+/// The first line of a text with its newline, if it has one, and the rest. In files of a hundred thousand peers, this finds the
+/// newlines several times as fast as [`str::lines`], since readers search as the C library does.
+pub(crate) fn split_line(text: &str) -> (&str, &str) {
+    let len = text.as_bytes().skip_until(b'\n').expect("reading from memory does not fail");
+    text.split_at(len)
+}
+
 /// Text as a JSON string (RFC 8259, 7), quotes and all; what steers a terminal or turns a line is escaped, too.
 pub(crate) fn json_string(text: &str) -> String {
     let mut json = String::with_capacity(text.len() + 2);
+    put_json_string(&mut json, text);
+    json
+}
+
+/// Appends text as [`json_string`] has it.
+pub(crate) fn put_json_string(json: &mut String, text: &str) {
     json.push('"');
+    // Names and most other texts are as they are.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
+        json.push_str(text);
+    } else {
+        put_escaped(json, text);
+    }
+    json.push('"');
+}
+
+fn put_escaped(json: &mut String, text: &str) {
     for c in text.chars() {
         match c {
             '"' | '\\' => json.extend(['\\', c]),
@@ -44,8 +68,6 @@ pub(crate) fn json_string(text: &str) -> String {
             c => json.push(c),
         }
     }
-    json.push('"');
-    json
 }
 
 /// Whether a character is a control. Bidirectional ones are none to `char`, but reorder what a reader sees.
@@ -135,6 +157,15 @@ mod tests {
     fn our_own_text_keeps_its_letters() {
         assert_eq!(tame("/home/élise/ключ"), "/home/élise/ключ");
         assert_eq!(tame("a\u{1b}\n\u{202e}b"), r"a\u{1b}\u{a}\u{202e}b");
+    }
+
+    #[test]
+    fn a_text_is_split_after_its_first_line() {
+        for (text, line, rest) in
+            [("", "", ""), ("a", "a", ""), ("a\n", "a\n", ""), ("\n\nb", "\n", "\nb"), ("é\r\nb\nc", "é\r\n", "b\nc")]
+        {
+            assert_eq!(split_line(text), (line, rest), "{text:?}");
+        }
     }
 
     #[test]

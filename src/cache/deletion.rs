@@ -40,7 +40,7 @@ impl Cache {
     pub(crate) fn delete_all(&self, peer: &Digest) -> Result<bool> {
         let lock = self.lock()?;
         let name = self.name(peer);
-        let Ok(mut of_peer) = self.read(&name) else { return files::remove(&self.dir, &name) };
+        let Ok(mut of_peer) = self.load_peer(peer) else { return files::remove(&self.dir, &name) };
         let had_any = !of_peer.sessions.is_empty();
         // A sender that still waits for a confirm may ask for them under a new one: they are not lost.
         of_peer.change(Vec::clear);

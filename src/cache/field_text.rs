@@ -2,17 +2,30 @@
 
 use std::fmt::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
 use crate::crypto::schedule::digest;
+
+/// The length of the longest key, of 64 bytes, in base64.
+const MAX_BASE64_LEN: usize = 88;
 
 /// Bytes as lower-case hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8]) -> String {
-    let (mut digits, mut buffer) = (String::with_capacity(2 * bytes.len()), [0; 64]);
+    let mut digits = String::with_capacity(2 * bytes.len());
+    put_hex(&mut digits, bytes);
+    digits
+}
+
+/// Appends bytes as [`hex`] has them.
+pub(crate) fn put_hex(text: &mut String, bytes: &[u8]) {
+    let mut buffer = [0; 64];
     for part in bytes.chunks(buffer.len() / 2) {
-        digits.push_str(
+        text.push_str(
             base16ct::lower::encode_str(part, &mut buffer).expect("it has room for both digits of each byte"),
         );
     }
-    digits
 }
 
 /// `N` bytes from exactly twice as many hexadecimal digits, all lower case.
@@ -26,6 +39,21 @@ pub(crate) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
 pub(crate) fn put(text: &mut String, key: &str, value: impl std::fmt::Display) {
     // Writing to a String does not fail.
     let _ = writeln!(text, "{key} = {value}");
+}
+
+/// Appends a line whose value is bytes in base64.
+pub(super) fn put_bytes(text: &mut String, key: &str, bytes: &[u8]) {
+    text.push_str(key);
+    text.push_str(" = ");
+    put_base64(text, bytes);
+    text.push('\n');
+}
+
+/// Appends bytes in base64. What the library appends to a text, it leaves on the stack, too.
+pub(super) fn put_base64(text: &mut String, bytes: &[u8]) {
+    let mut digits = Zeroizing::new([0; MAX_BASE64_LEN]);
+    let len = STANDARD.encode_slice(bytes, &mut *digits).expect("no field is longer than a key");
+    text.push_str(std::str::from_utf8(&digits[..len]).expect("base64 is ASCII"));
 }
 
 /// A flag as the value of a line.

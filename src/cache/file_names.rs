@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::Cache;
-use super::field_text::{hex, unhex};
+use super::field_text::{put_hex, unhex};
 use crate::Result;
 use crate::crypto::schedule::Digest;
 #[cfg(feature = "legacy")]
@@ -28,13 +28,12 @@ pub(crate) fn has_legacy_file(path: &Path, link: &LinkName) -> bool {
 }
 
 impl Cache {
-    /// The names of the link's session files, sorted.
-    pub(super) fn names(&self) -> Result<Vec<String>> {
+    /// The peers that have a session file, in the order of the directory: a hundred thousand files are read a third faster in that
+    /// order than in any other.
+    pub(super) fn peers(&self) -> Result<Vec<PeerKey>> {
         let mut peers = Vec::new();
         self.dir.each_name(|name| peers.extend(self.peer_in(name)))?;
-        // A hundred thousand are sorted faster as numbers.
-        peers.sort_unstable_by_key(|peer| u128::from_be_bytes(*peer));
-        Ok(peers.into_iter().map(|peer| self.file_of(peer)).collect())
+        Ok(peers)
     }
 
     /// The file of the sessions with a peer.
@@ -44,7 +43,12 @@ impl Cache {
 
     /// As [`Cache::name`].
     pub(super) fn file_of(&self, peer: PeerKey) -> String {
-        format!("{}@{}", self.link, hex(&peer))
+        let link = self.link.as_str();
+        let mut name = String::with_capacity(link.len() + 1 + 2 * peer.len());
+        name.push_str(link);
+        name.push('@');
+        put_hex(&mut name, &peer);
+        name
     }
 
     /// The peer whose sessions on this link a file has.

@@ -163,9 +163,10 @@ impl Cache {
     /// # Errors
     /// [`Exit::Failed`] for a file that is malformed or not ours, with the remedy; otherwise as [`files::read_private`].
     pub fn load(&self) -> Result<Vec<StoredSession>> {
-        let mut sessions = Vec::new();
-        for name in self.names()? {
-            sessions.append(&mut self.read(&name)?.sessions);
+        let (mut sessions, mut peers) = (Vec::new(), self.peers()?);
+        peers.sort_unstable();
+        for peer in peers {
+            sessions.append(&mut self.read(peer)?.sessions);
         }
         Ok(sessions)
     }
@@ -175,7 +176,7 @@ impl Cache {
     /// # Errors
     /// As [`Cache::load`].
     pub(crate) fn load_peer(&self, peer: &Digest) -> Result<PeerSessions> {
-        self.read(&self.name(peer))
+        self.read(peer_key(peer))
     }
 
     /// Whether a session is stored now, whatever it was at the last look.
@@ -272,18 +273,24 @@ impl Cache {
         files::lock(&self.dir, &format!("{}@lock", self.link))
     }
 
-    fn read(&self, name: &str) -> Result<PeerSessions> {
-        let Some(bytes) = files::read_private(&self.dir, name)? else { return Ok(PeerSessions::default()) };
-        self.parse(name, &bytes).map_err(|unusable| self.unusable(name, &unusable))
+    fn read(&self, peer: PeerKey) -> Result<PeerSessions> {
+        let bytes = files::read_private(&self.dir, &self.file_of(peer))?;
+        bytes.map_or(Ok(PeerSessions::default()), |bytes| self.parse_usable(peer, &bytes))
+    }
+
+    /// Reads a file of which the error says what to do about it.
+    fn parse_usable(&self, peer: PeerKey, bytes: &[u8]) -> Result<PeerSessions> {
+        self.parse(peer, bytes).map_err(|unusable| self.unusable(peer, &unusable))
     }
 
     /// The error of a file that cannot be used.
-    fn unusable(&self, name: &str, unusable: &Unusable) -> Error {
+    fn unusable(&self, peer: PeerKey, unusable: &Unusable) -> Error {
+        let name = self.file_of(peer);
         match unusable {
-            Unusable::Malformed(expected) => Error::new(Exit::Failed, text::show(&self.dir.join(name)))
+            Unusable::Malformed(expected) => Error::new(Exit::Failed, text::show(&self.dir.join(&name)))
                 .because(format!("not a valid session file: expected {expected}"))
                 .hint(format!("agree on new keys, which replaces this file: {}", self.pairing_command())),
-            Unusable::Later => self.of_later_version(name),
+            Unusable::Later => self.of_later_version(&name),
         }
     }
 
@@ -294,19 +301,19 @@ impl Cache {
             .hint("use that version on this device; the file is left as it is")
     }
 
-    fn parse(&self, name: &str, bytes: &[u8]) -> std::result::Result<PeerSessions, Unusable> {
+    fn parse(&self, peer: PeerKey, bytes: &[u8]) -> std::result::Result<PeerSessions, Unusable> {
         let parsed = session_file::parse(self.link.as_str(), bytes)?;
-        let is_named = |stored: &StoredSession| self.name(&stored.session.peer) == name;
-        if parsed.sessions.iter().all(is_named) { Ok(parsed) } else { Err(OF_OTHER_PEER) }
+        let is_of_peer = |stored: &StoredSession| peer_key(&stored.session.peer) == peer;
+        if parsed.sessions.iter().all(is_of_peer) { Ok(parsed) } else { Err(OF_OTHER_PEER) }
     }
 
     /// Reads a file without its keys.
-    fn outline(&self, name: &str, bytes: &[u8]) -> Result<Vec<SessionOutline>> {
+    fn outline(&self, peer: PeerKey, bytes: &[u8]) -> Result<Vec<SessionOutline>> {
         let outlines = session_file::outline(self.link.as_str(), bytes).and_then(|outlines| {
-            let is_named = |outline: &SessionOutline| self.name(&outline.peer) == name;
-            if outlines.iter().all(is_named) { Ok(outlines) } else { Err(OF_OTHER_PEER) }
+            let is_of_peer = |outline: &SessionOutline| peer_key(&outline.peer) == peer;
+            if outlines.iter().all(is_of_peer) { Ok(outlines) } else { Err(OF_OTHER_PEER) }
         });
-        outlines.map_err(|unusable| self.unusable(name, &unusable))
+        outlines.map_err(|unusable| self.unusable(peer, &unusable))
     }
 
     /// Adds a session by `add`, unless it is there.
@@ -317,7 +324,7 @@ impl Cache {
         let name = self.name(&session.peer);
         let lock = self.lock()?;
         let mut of_peer = match files::read_private(&self.dir, &name)? {
-            Some(bytes) => match self.parse(&name, &bytes) {
+            Some(bytes) => match self.parse(peer_key(&session.peer), &bytes) {
                 Ok(of_peer) => of_peer,
                 // Keys that cannot be read are lost already: a malformed file must not stop the pairing that replaces it.
                 Err(Unusable::Malformed(_)) => PeerSessions::default(),
@@ -335,12 +342,11 @@ impl Cache {
 
     /// Reads under the lock, changes, and writes if `change` says so.
     fn change<T>(&self, peer: &Digest, change: impl FnOnce(&mut Vec<StoredSession>) -> Result<(T, bool)>) -> Result<T> {
-        let name = self.name(peer);
         let lock = self.lock()?;
-        let mut of_peer = self.read(&name)?;
+        let mut of_peer = self.load_peer(peer)?;
         let (result, changed) = of_peer.change(change)?;
         if changed {
-            self.write(&lock, &name, &of_peer)?;
+            self.write(&lock, &self.name(peer), &of_peer)?;
         }
         Ok(result)
     }

@@ -5,13 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::str::{FromStr, Lines};
+use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-use super::field_text::{hex, put, sum, unhex, yes_or_no};
+use super::field_text::{hex, put, put_base64, put_bytes, sum, unhex, yes_or_no};
 use super::stream_end::{LatestStream, StreamEnd};
 use super::{PeerSessions, SessionOutline, StoredSession};
 use crate::crypto::key_tree::{KeyTree, StreamKey, TREE_KEY_LEN};
@@ -21,6 +21,7 @@ use crate::secret::{Key, KeyPurpose};
 use crate::session::{OpenStreamKeys, ReceiveKeys, SendKeys, Session, SessionId, Standing};
 use crate::stream::{Continues, Origin, StreamId};
 use crate::suite::Suite;
+use crate::text::split_line;
 
 const FIRST_LINE: &str =
     "# Keys of a session: made by sts-pair; not to be edited, copied to another machine or restored.\n";
@@ -52,8 +53,6 @@ const SESSION_KEYS: [&str; 21] = [
 ];
 /// Of the whole file, in this order; the last one ends it.
 const FILE_KEYS: [&str; 4] = ["format", "link", "past", "sum"];
-/// The length of the longest key, of 64 bytes, in base64.
-const MAX_BASE64_LEN: usize = 88;
 /// The length of a node or of an open stream as text, at most.
 const MAX_NODE_LEN: usize = 64 + 48;
 const MAX_OPEN_LEN: usize = 160;
@@ -131,7 +130,9 @@ pub(super) fn can_hold(topics: &Topics) -> bool {
     ![&topics.master_to_slave, &topics.slave_to_master].into_iter().any(|topic| topic.contains(char::is_control))
 }
 
-struct FieldLines<'a>(Lines<'a>);
+/// The lines that were not read yet.
+#[derive(Clone)]
+struct FieldLines<'a>(&'a str);
 
 impl<'a> FieldLines<'a> {
     /// The lines after the name of this link, of a file that is whole.
@@ -142,7 +143,7 @@ impl<'a> FieldLines<'a> {
         if last.strip_prefix("sum = ").and_then(|rest| rest.strip_suffix('\n')) != Some(&sum(body)) {
             return Err(Malformed("the right `sum`"));
         }
-        let mut fields = Self(body.strip_prefix(FIRST_LINE).ok_or(Malformed("its first line"))?.lines());
+        let mut fields = Self(body.strip_prefix(FIRST_LINE).ok_or(Malformed("its first line"))?);
         fields.format()?;
         if fields.text("link")? == link { Ok(fields) } else { Err(Malformed("this link's name")) }
     }
@@ -160,7 +161,14 @@ impl<'a> FieldLines<'a> {
 
     /// The next line, without those that a version which does not know them may ignore.
     fn line(&mut self) -> Option<&'a str> {
-        self.0.find(|line| line.as_bytes().first() != Some(&b'+'))
+        while !self.0.is_empty() {
+            let line;
+            (line, self.0) = split_line(self.0);
+            if !line.starts_with('+') {
+                return Some(line.strip_suffix('\n').unwrap_or(line));
+            }
+        }
+        None
     }
 
     fn text(&mut self, key: &'static str) -> Result<&'a str, Unusable> {
@@ -261,7 +269,7 @@ impl<'a> FieldLines<'a> {
     }
 
     fn next_block(&mut self) -> Result<Option<Standing>, Unusable> {
-        if self.0.clone().all(|line| line.starts_with('+')) {
+        if self.clone().line().is_none() {
             return Ok(None);
         }
         Standing::from_name(self.text("standing")?).map(Some).ok_or(Malformed("standing"))
@@ -369,20 +377,6 @@ fn put_latest(text: &mut String, latest: &[LatestStream]) {
 /// Ends a list; an empty one has the blank that is before each value, too.
 fn put_end(text: &mut String, is_empty: bool) {
     text.push_str(if is_empty { " \n" } else { "\n" });
-}
-
-fn put_bytes(text: &mut String, key: &str, bytes: &[u8]) {
-    text.push_str(key);
-    text.push_str(" = ");
-    put_base64(text, bytes);
-    text.push('\n');
-}
-
-/// What the library appends to a text, it leaves on the stack, too.
-fn put_base64(text: &mut String, bytes: &[u8]) {
-    let mut digits = Zeroizing::new([0; MAX_BASE64_LEN]);
-    let len = STANDARD.encode_slice(bytes, &mut *digits).expect("no field is longer than a key");
-    text.push_str(std::str::from_utf8(&digits[..len]).expect("base64 is ASCII"));
 }
 
 /// Room for all of the text at once: a buffer that grew would leave copies of the keys behind.

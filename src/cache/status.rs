@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::{Cache, Counters, OpenStream, ReceiveState, SessionOutline, Totals, link_of, peer_of, usual_dirs};
+use super::{Cache, Counters, OpenStream, PeerKey, ReceiveState, SessionOutline, Totals, link_of, peer_of, usual_dirs};
 use crate::crypto::schedule::Digest;
 use crate::files::PrivateReader;
 use crate::name::LinkName;
@@ -124,11 +124,13 @@ fn links_by(path: &Path, link_of: fn(&str) -> Option<&str>) -> Result<Vec<LinkNa
 pub(crate) fn status(cache: &Cache, now: u64) -> Result<LinkStatus> {
     let (mut status, reader) = StatusReader::open(cache, now)?;
     let mut all = Vec::new();
-    reader.each(&mut status, |_, mut sessions| {
-        all.append(&mut sessions);
+    reader.each(&mut status, |_, sessions| {
+        all.push(sessions);
         Ok(true)
     })?;
-    status.sessions = all;
+    // In the same order each time, as people compare what they see.
+    all.sort_unstable_by_key(|of_peer| of_peer[0].peer);
+    status.sessions = all.into_iter().flatten().collect();
     Ok(status)
 }
 
@@ -144,7 +146,7 @@ fn or_broken<T>(read: Result<Option<T>>, status: &mut LinkStatus) -> Option<T> {
 pub(crate) struct StatusReader<'a> {
     cache: &'a Cache,
     state: ReceiveState,
-    names: Vec<String>,
+    peers: Vec<PeerKey>,
     now: u64,
 }
 
@@ -159,10 +161,10 @@ impl<'a> StatusReader<'a> {
         status.rotation = or_broken(cache.rotation(), &mut status);
         status.rejected = state.rejected().filter(|(_, count)| *count > 0).collect();
         status.past = state.past().clone();
-        Ok((status, Self { cache, state, names: cache.names()?, now }))
+        Ok((status, Self { cache, state, peers: cache.peers()?, now }))
     }
 
-    /// Hands the sessions with each peer to `visit`, until that says false. What cannot be read is added to the link's status.
+    /// Hands the sessions with each peer to `visit`, in any order of the peers, until that says false. What cannot be read is added to the link's status.
     ///
     /// # Errors
     /// Those of `visit`.
@@ -172,10 +174,10 @@ impl<'a> StatusReader<'a> {
         mut visit: impl FnMut(&LinkStatus, Vec<SessionStatus>) -> Result<bool>,
     ) -> Result<()> {
         let mut reader = PrivateReader::new();
-        for name in &self.names {
-            let read = reader.read(&self.cache.dir, name);
+        for &peer in &self.peers {
+            let read = reader.read(&self.cache.dir, &self.cache.file_of(peer));
             let outlines =
-                read.and_then(|read| read.map_or(Ok(Vec::new()), |(_, bytes)| self.cache.outline(name, bytes)));
+                read.and_then(|read| read.map_or(Ok(Vec::new()), |(_, bytes)| self.cache.outline(peer, bytes)));
             match outlines {
                 Ok(outlines) if outlines.is_empty() => {}
                 Ok(outlines) => {

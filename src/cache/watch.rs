@@ -5,7 +5,7 @@
 //! sends: the list says which file that is, by the first bytes of a session's id. Keys of the others are on disk only, where
 //! other tools change them too. They are read anew each time, so nothing that was erased there comes back.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::watched_file::{FileContent, WatchedFile};
@@ -224,6 +224,12 @@ impl Watch {
         changed.into_iter().map(|(peer, before)| FileChange { peer, before }).collect()
     }
 
+    /// At the next look, anything may have changed, as after a look that failed.
+    #[cfg(test)]
+    pub(super) fn lose_changes(&mut self) {
+        self.changes = None;
+    }
+
     /// Looks again at the files that changed, reading only those; true if a session came, went or changed its standing. Where
     /// nothing changed this is one system call. It is `date` that tells files that may still change without a new stamp.
     ///
@@ -278,10 +284,11 @@ impl Watch {
             WhatChanged::Nothing => Vec::new(),
             WhatChanged::Files(names) => names.iter().filter_map(|name| cache.peer_in(name)).collect(),
             WhatChanged::Anything => {
-                let mut peers: Vec<_> = self.files.keys().copied().collect();
-                cache.dir.each_name(|name| peers.extend(cache.peer_in(name)))?;
-                peers.sort_unstable();
-                peers.dedup();
+                let mut peers = cache.peers()?;
+                if !self.files.is_empty() {
+                    let there: HashSet<_> = peers.iter().copied().collect();
+                    peers.extend(self.files.keys().filter(|peer| !there.contains(*peer)));
+                }
                 peers
             }
         })
@@ -289,8 +296,8 @@ impl Watch {
 
     /// Takes over what was read of all files at the first look; true if there is any session.
     fn list_all(&mut self, files: impl Iterator<Item = (PeerKey, WatchedFile)>) -> bool {
+        // Both are built of all at once, which takes less time than to insert one by one.
         self.files = files.collect();
-        // Both are built in order, which takes less time than to insert one by one.
         let ids_of = |(peer, file): (&PeerKey, &WatchedFile)| {
             let peer = *peer;
             file.content.sessions().into_iter().map(move |listed| (number(listed.id), peer))
@@ -340,17 +347,15 @@ fn read(
     reader: &mut PrivateReader,
     date: SystemTime,
 ) -> Option<WatchedFile> {
-    let name = cache.file_of(peer);
     let broken = |error| FileContent::Broken(Box::new(error));
-    let (stamp, content) = match reader.read(&cache.dir, &name) {
+    let (stamp, content) = match reader.read(&cache.dir, &cache.file_of(peer)) {
         Ok(None) => return None,
         Ok(Some((stamp, bytes))) if with_keys => {
             let loaded = |of_peer| FileContent::Loaded(Box::new(of_peer));
-            let parsed = cache.parse(&name, bytes).map_err(|unusable| cache.unusable(&name, &unusable));
-            (Some(stamp), parsed.map_or_else(broken, loaded))
+            (Some(stamp), cache.parse_usable(peer, bytes).map_or_else(broken, loaded))
         }
         Ok(Some((stamp, bytes))) => {
-            (Some(stamp), cache.outline(&name, bytes).map_or_else(broken, |outlines| FileContent::listed(&outlines)))
+            (Some(stamp), cache.outline(peer, bytes).map_or_else(broken, |outlines| FileContent::listed(&outlines)))
         }
         Err(error) => (None, broken(error)),
     };

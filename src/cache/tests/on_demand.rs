@@ -70,6 +70,18 @@ fn a_list_has_all_sessions_and_no_keys_until_they_are_loaded() {
 }
 
 #[test]
+fn where_anything_may_have_changed_what_came_and_what_went_is_found() {
+    let mut listed = Listed::new();
+    let third = Session { peer: [8; 32], ..session(3) };
+    assert!(listed.cache.delete_all(&listed.one.peer).unwrap() && !listed.path().exists());
+    listed.cache.store_current(&third, NOW).unwrap();
+    listed.watch.lose_changes();
+    assert!(listed.refresh());
+    assert_eq!(listed.watch.listed().map(|listed| listed.id).collect::<Vec<_>>(), [listed.other.id, third.id]);
+    assert_eq!((listed.watch.peer_of(listed.one.id), listed.watch.peers().count()), (None, 2));
+}
+
+#[test]
 fn a_rotation_is_listed_while_its_peer_is_not_loaded_and_loaded_as_it_is_then() {
     let mut listed = Listed::new();
     let next = session(3);

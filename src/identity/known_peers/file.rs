@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::index::{PeersIndex, Subject, first_conflict};
 use super::line::PeersLine;
 use crate::files::{self, Dir, RandomAccessFile, Stamp};
-use crate::text::show;
+use crate::text::{show, split_line};
 use crate::{Error, Exit, Result};
 
 /// The keys that this device trusts, in the configuration directory.
@@ -191,9 +191,12 @@ impl PeersFile {
 /// [`Exit::Config`] with the number of a line that is malformed, or whose name or key is on another one, too.
 fn parse(text: &str, location: &str) -> Result<(Vec<PeersLine>, PeersIndex)> {
     let bad = |number: usize, why: String| Error::new(Exit::Config, format!("{location}, line {number}")).because(why);
-    let (mut lines, mut at) = (Vec::new(), 0);
-    for (number, line) in text.split_inclusive('\n').enumerate() {
-        lines.extend(PeersLine::parse(line, at).map_err(|why| bad(number + 1, why))?);
+    let (mut lines, mut at, mut number, mut rest) = (Vec::new(), 0, 0, text);
+    while !rest.is_empty() {
+        let line;
+        (line, rest) = split_line(rest);
+        number += 1;
+        lines.extend(PeersLine::parse(line, at).map_err(|why| bad(number, why))?);
         at += line.len() as u64;
     }
     let index = PeersIndex::of(&lines);

@@ -1,10 +1,10 @@
 //! The status as JSON (RFC 8259), one object per peer and line; `sts-pair(1)` lists the fields.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use super::survey::Row;
 use crate::name::PeerName;
-use crate::text::json_string;
+use crate::text::put_json_string;
 
 /// The objects, one per line.
 pub(super) fn lines(rows: &[Row<'_>]) -> String {
@@ -15,65 +15,123 @@ pub(super) fn lines(rows: &[Row<'_>]) -> String {
     text
 }
 
-/// Appends the object of a row, as a line.
+/// Appends the object of a row, as a line. Scripts rely on the names: none is removed or changes its meaning.
 pub(super) fn put_line(text: &mut String, row: &Row<'_>) {
-    let mut separator = '{';
-    for (name, value) in fields(row) {
-        let _ = write!(text, "{separator}\"{name}\":{value}");
-        separator = ',';
-    }
-    text.push_str("}\n");
-}
-
-/// The names of the fields with their values as JSON. Scripts rely on the names: none is removed or changes its meaning.
-fn fields(row: &Row<'_>) -> [(&'static str, String); 22] {
     let session = row.session();
-    let text = |value: Option<&str>| value.map_or_else(null, json_string);
     let received = row.received();
-    let gaps = row
-        .latest_gaps()
-        .map(|gap| format!(r#"{{"stream":{},"first":{},"last":{}}}"#, gap.stream.number, gap.first, gap.last));
-    let missing = row.missing().map(|(first, last)| format!(r#"{{"first":{first},"last":{last}}}"#));
-    let open = row.open_streams().map(|open| {
-        let (stream, messages, age) = (open.stream.number, open.messages, number(open.age));
-        format!(r#"{{"stream":{stream},"messages":{messages},"age":{age}}}"#)
+    let mut object = Object::begin(text);
+    object.string("link", row.link.map(|link| link.link.as_str()));
+    object.string("peer", row.name.map(PeerName::as_str));
+    object.value("fingerprint", format_args!("\"{}\"", row.fingerprint));
+    object.string("role", session.map(|session| session.role.name()));
+    object.string("suite", session.map(|session| session.suite.name()));
+    object.string("standing", session.map(|session| session.standing.name()));
+    object.number("age", session.and_then(|session| session.age));
+    object.number("if_older", row.link.and_then(|link| link.rotation));
+    object.number("next", row.next());
+    object.value("sessions", row.sessions.len());
+    object.value("streams_sent", row.streams_sent());
+    object.value("messages", received.messages);
+    object.value("bytes", received.bytes);
+    object.value("repeated", received.duplicates);
+    object.value("lost", received.lost);
+    object.value("gaps", received.gaps);
+    object.number("last_message", row.received_ever().last_message);
+    object.number("last_pairing", row.last_pairing());
+    object.list("latest_gaps", row.latest_gaps(), |gap, item| {
+        item.value("stream", gap.stream.number);
+        item.value("first", gap.first);
+        item.value("last", gap.last);
     });
-    let rejected = row.link.iter().flat_map(|link| &link.rejected);
-    let rejected = rejected.map(|(reason, count)| format!("{}:{count}", json_string(reason.reason())));
-    [
-        ("link", text(row.link.map(|link| link.link.as_str()))),
-        ("peer", text(row.name.map(PeerName::as_str))),
-        ("fingerprint", json_string(&row.fingerprint.to_string())),
-        ("role", text(session.map(|session| session.role.name()))),
-        ("suite", text(session.map(|session| session.suite.name()))),
-        ("standing", text(session.map(|session| session.standing.name()))),
-        ("age", number(session.and_then(|session| session.age))),
-        ("if_older", number(row.link.and_then(|link| link.rotation))),
-        ("next", number(row.next())),
-        ("sessions", row.sessions.len().to_string()),
-        ("streams_sent", row.streams_sent().to_string()),
-        ("messages", received.messages.to_string()),
-        ("bytes", received.bytes.to_string()),
-        ("repeated", received.duplicates.to_string()),
-        ("lost", received.lost.to_string()),
-        ("gaps", received.gaps.to_string()),
-        ("last_message", number(row.received_ever().last_message)),
-        ("last_pairing", number(row.last_pairing())),
-        ("latest_gaps", list(gaps)),
-        ("missing_streams", list(missing)),
-        ("open_streams", list(open)),
-        ("rejected", format!("{{{}}}", rejected.collect::<Vec<_>>().join(","))),
-    ]
+    object.list("missing_streams", row.missing(), |(first, last), item| {
+        item.value("first", first);
+        item.value("last", last);
+    });
+    object.list("open_streams", row.open_streams(), |open, item| {
+        item.value("stream", open.stream.number);
+        item.value("messages", open.messages);
+        item.number("age", open.age);
+    });
+    let mut rejected = object.object("rejected");
+    for (reason, count) in row.link.iter().flat_map(|link| &link.rejected) {
+        rejected.value(reason.reason(), count);
+    }
+    rejected.end();
+    object.end_line();
 }
 
-pub(super) fn null() -> String {
-    "null".to_owned()
+/// An object that is appended to a text member by member: for a hundred thousand peers, memory of its own for each of two dozen
+/// values takes longer than the values.
+pub(super) struct Object<'a> {
+    text: &'a mut String,
+    is_empty: bool,
 }
 
-pub(super) fn number(value: Option<u64>) -> String {
-    value.map_or_else(null, |value| value.to_string())
-}
+impl<'a> Object<'a> {
+    /// Begins an object.
+    pub(super) fn begin(text: &'a mut String) -> Self {
+        text.push('{');
+        Self { text, is_empty: true }
+    }
 
-fn list(items: impl Iterator<Item = String>) -> String {
-    format!("[{}]", items.collect::<Vec<_>>().join(","))
+    /// Ends it.
+    fn end(self) {
+        self.text.push('}');
+    }
+
+    /// Ends it, and the line.
+    pub(super) fn end_line(self) {
+        self.text.push_str("}\n");
+    }
+
+    /// A text; null if there is none.
+    pub(super) fn string(&mut self, name: &str, value: Option<&str>) {
+        match value {
+            Some(value) => put_json_string(self.member(name), value),
+            None => self.member(name).push_str("null"),
+        }
+    }
+
+    /// A number; null if there is none.
+    pub(super) fn number(&mut self, name: &str, value: Option<u64>) {
+        match value {
+            Some(value) => self.value(name, value),
+            None => self.member(name).push_str("null"),
+        }
+    }
+
+    /// What displays as JSON.
+    pub(super) fn value(&mut self, name: &str, value: impl Display) {
+        // Writing to a String does not fail.
+        let _ = write!(self.member(name), "{value}");
+    }
+
+    fn object(&mut self, name: &str) -> Object<'_> {
+        Object::begin(self.member(name))
+    }
+
+    /// A list of objects, each filled by `fill`.
+    fn list<T>(&mut self, name: &str, items: impl Iterator<Item = T>, fill: impl Fn(T, &mut Object<'_>)) {
+        let text = self.member(name);
+        text.push('[');
+        for (number, item) in items.enumerate() {
+            if number > 0 {
+                text.push(',');
+            }
+            let mut object = Object::begin(text);
+            fill(item, &mut object);
+            object.end();
+        }
+        text.push(']');
+    }
+
+    /// The text, to which the value of a member is to be appended.
+    fn member(&mut self, name: &str) -> &mut String {
+        if !std::mem::replace(&mut self.is_empty, false) {
+            self.text.push(',');
+        }
+        put_json_string(self.text, name);
+        self.text.push(':');
+        self.text
+    }
 }

@@ -4,13 +4,13 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::json;
+use super::json::Object;
 use super::metrics::{LEGACY_METRICS, Text};
 use crate::cache::Cache;
 use crate::cache::status::LinkStatus;
 use crate::legacy::{self, LegacySessionStatus};
 use crate::session::Standing;
-use crate::text::{count, json_string};
+use crate::text::count;
 use crate::units::approximate;
 
 /// The session of one link.
@@ -73,26 +73,24 @@ pub(super) fn json_lines(sessions: &[LegacyRow]) -> String {
         let LegacySessionStatus { role, standing, created, age, counters, aes } = session;
         let rotation_of = rotation.filter(|_| *standing == Standing::Current);
         let next = rotation_of.map(|rotation| age.map_or(0, |age| rotation.saturating_sub(age)));
-        let fields = [
-            ("link", json_string(link)),
-            ("peer", json::null()),
-            ("fingerprint", json::null()),
-            ("role", json_string(role.name())),
-            ("suite", json_string(aes)),
-            ("standing", json_string(standing.name())),
-            ("age", json::number(*age)),
-            ("if_older", json::number(*rotation)),
-            ("next", json::number(next)),
-            ("messages", counters.received.to_string()),
-            ("messages_sent", counters.sent.to_string()),
-            ("damaged", counters.damaged.to_string()),
-            ("last_message", json::number(counters.last_text)),
-            ("last_pairing", created.to_string()),
-            ("sts_version", "1".to_owned()),
-            ("weak", json_string(legacy::WEAKNESS)),
-        ];
-        let members = fields.map(|(name, value)| format!("{}:{value}", json_string(name)));
-        let _ = writeln!(text, "{{{}}}", members.join(","));
+        let mut object = Object::begin(&mut text);
+        object.string("link", Some(link));
+        object.string("peer", None);
+        object.string("fingerprint", None);
+        object.string("role", Some(role.name()));
+        object.string("suite", Some(aes));
+        object.string("standing", Some(standing.name()));
+        object.number("age", *age);
+        object.number("if_older", *rotation);
+        object.number("next", next);
+        object.value("messages", counters.received);
+        object.value("messages_sent", counters.sent);
+        object.value("damaged", counters.damaged);
+        object.number("last_message", counters.last_text);
+        object.value("last_pairing", created);
+        object.value("sts_version", 1);
+        object.string("weak", Some(legacy::WEAKNESS));
+        object.end_line();
     }
     text
 }

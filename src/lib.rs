@@ -20,10 +20,10 @@
 //! Each tool is one thread around one poll(2), in [`event_loop`]. (Name lookups have a thread of their own, since the system
 //! has no other way.) Two kinds of failure exist: an [`Error`] ends a run, a [`Rejected`] drops one message.
 //!
-//! The modules that decide something touch neither file nor socket nor clock, and have no generator of their own: time and
-//! randomness come in as arguments. These are [`handshake`], [`legacy`] but for its store, [`session`], [`stream`], [`message`], [`route`], [`crypto`], the
-//! parsing in [`config`], and the client session in [`mqtt`]. clippy holds them to it (`clippy.toml`), so that their tests
-//! run in virtual time.
+//! The modules that decide something touch neither file nor socket nor clock, and have no generator of their own: time
+//! and randomness come in as arguments. These are [`handshake`], [`legacy`] but for its store, [`session`], [`stream`],
+//! [`message`], [`route`], [`crypto`], the parsing in [`config`], and the client session in [`mqtt`]. clippy holds them
+//! to it (`clippy.toml`), so that their tests run in virtual time.
 //!
 //! There are three packages because Cargo sets an optimization level per package. This one is compiled for size, with the
 //! command lines. The ciphers (`src/crypto`) and the executables must be compiled for speed, since generic code is optimized

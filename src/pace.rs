@@ -19,7 +19,6 @@ pub(crate) struct Pace {
 
 impl Pace {
     /// At most `max_messages` in each `interval`.
-    #[cfg(any(test, feature = "legacy"))]
     pub(crate) fn new(max_messages: NonZeroU16, interval: Duration) -> Self {
         Self { max_messages, interval, sent: VecDeque::new() }
     }

@@ -56,8 +56,8 @@ pub(crate) struct NamedFile {
 /// chose what is in it.
 ///
 /// # Errors
-/// [`Exit::NotTrusted`] where others can change it, or where it is not a regular file; [`Exit::Failed`] where it cannot be read or is
-/// longer than `max`.
+/// [`Exit::NotTrusted`] where others can change it, or where it is not a regular file; [`Exit::Failed`] where it cannot
+/// be read or is longer than `max`.
 pub(crate) fn read_path(path: &Path, max: u64) -> Result<Option<NamedFile>> {
     if path.starts_with("/dev/fd") || path.starts_with("/proc/self/fd") {
         let file = File::open(path).map_err(|err| failed("read", path, err))?;

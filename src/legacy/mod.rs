@@ -10,7 +10,7 @@
 //! - [`pairing`]: who sends which of them when, as two machines that get time and randomness as arguments;
 //! - [`session`]: what a pairing results in; it encrypts and decrypts texts;
 //! - [`chain`]: the value that CBC continues from, which both directions share, and how it survives loss and crossing;
-//! - [`mod@pace`]: how fast messages are sent, so that what comes meanwhile can be read;
+//! - `text_rate`: how fast messages are sent, so that what comes meanwhile can be read;
 //! - [`text`]: how long a text can be, and how a longer line is split;
 //! - [`session_file`] and [`store`]: the session on disk, shared by the three tools under one lock.
 //!
@@ -23,12 +23,12 @@ mod chain;
 mod frame;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
-mod pace;
 mod pairing;
 mod session;
 mod session_file;
 mod store;
 mod text;
+mod text_rate;
 
 #[cfg(test)]
 mod vectors;
@@ -37,7 +37,6 @@ use crate::mqtt::Message;
 use crate::{Error, Exit};
 
 pub use self::frame::Frame;
-pub(crate) use self::pace::pace;
 pub(crate) use self::pairing::{Pairing, PairingOutput};
 #[cfg(test)]
 pub(crate) use self::session::TextCounts;
@@ -45,6 +44,7 @@ pub(crate) use self::session::{Decrypted, LegacySession};
 pub(crate) use self::session::{LegacySessionId, is_ciphertext};
 pub(crate) use self::store::{LegacySessionStatus, RecordedKill, Store, delete, status};
 pub(crate) use self::text::{is_text, max_payload_len, max_text_len, pieces};
+pub(crate) use self::text_rate::TEXT_RATE;
 
 /// Whether a message cannot be of the old program, which has the broker keep nothing: whoever had it kept, it comes again with each
 /// subscription.

@@ -3,8 +3,8 @@
 use super::session::TEXT_HEADER;
 use crate::crypto::legacy::BLOCK_LEN;
 
-/// What the old program has room for, in bytes: a whole MQTT packet, less its fixed header of five bytes and the length of the topic.
-/// A longer one ends its session.
+/// What the old program has room for, in bytes: a whole MQTT packet, less its fixed header of five bytes and the length
+/// of the topic. A longer one ends its session.
 const MAX_PACKET_ROOM: usize = 1024 - 5;
 
 /// The longest payload of one message, in bytes: neither device can send a longer one.

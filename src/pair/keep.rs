@@ -1,7 +1,8 @@
 //! `sts-pair --keep`: a master that is always there, so that the peer has a session again soon after it lost it.
 //!
-//! It works in rounds. Each checks whether the peer still has the session (`sts-protocol(7)`, "Still there"), and agrees on a new
-//! one if the peer does not say so, or if the session is old. Between two rounds it replies to the peer's checks, as a service does.
+//! It works in rounds. Each checks whether the peer still has the session (`sts-protocol(7)`, "Still there"), and
+//! agrees on a new one if the peer does not say so, or if the session is old. Between two rounds it replies to the
+//! peer's checks, as a service does.
 
 use std::time::{Duration, Instant};
 

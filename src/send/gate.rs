@@ -1,13 +1,15 @@
 //! The gate of a run: the one way from it to the client, and what limits that.
 //!
-//! [`Gate::is_open`] is asked before each message that may wait: new ones, those that were made and not published,
-//! retransmissions of `--confirm`, and what is said between two streams. Two things shut it: the client has no room for
-//! the longest message, or the run has a pace (the old program's link has one) and that allows no more at the moment.
-//! The end of a stream asks, too, even without data: it has a position in the sequence, and must not overtake a message
-//! that waits. The last messages of a run or a stream (`SendRun::settle`, `ConfirmedStream::end_early`) do not ask,
-//! because a run that ends must not wait once more; but they count.
-//! Queries and answers ([`OutgoingMessage::BestEffort`]) neither ask nor count; they are dropped if the client has no
-//! room for them.
+//! [`Gate::is_open`] is asked before each message that may wait. Two things shut it: the client has no room for the
+//! longest message, or a pace of the run (`send::paces`) allows no more at the moment.
+//!
+//! | message | waits | counts |
+//! |---|---|---|
+//! | new data, and the end of a stream, which must not overtake it | yes | yes |
+//! | what was made and not published, a retransmission, what is said between two streams | yes | yes |
+//! | the last one of a run or a stream (`publish_settled`, `seal_early_end`): a run that ends waits no more | no | yes |
+//! | a query or an answer ([`OutgoingMessage::BestEffort`]), dropped if the client has no room for it | no | no |
+//! | what does not pass here: a will, what the client repeats, MQTT's packets without a message | no | no |
 //!
 //! A shut gate delays messages, and changes nothing about them: a retransmission that becomes due waits, and counts as none
 //! until it leaves. The loop does not wake for a message that is due but has to wait, since it ignores times that have

@@ -25,11 +25,12 @@
 //! when a record can go in `spooled`, and which timeouts there are. `survives_session`: whether what is not delivered can
 //! wait for another session, or the run ends when its own is deleted (`replies`).
 //!
-//! A line passes the files in the order of this picture. `run` is the loop that moves it on. `due` is the one place for the
-//! run's own time, with all that is sent because of that: its head is the recipe for another message that is sent by time.
-//! `gate` is the one way to the client, with all that limits it: its head is the recipe for another limit. `unpublished` has the messages that a stream has made and not published. `run_end` has how the
-//! run ends, and the count of the data that is not delivered then. `replies` has the receiver's replies, with
-//! `--confirm`; `timeouts` says when a run that waits gives up, and `missing` whom it names then.
+//! A line passes the files in the order of this picture. `run` is the loop that moves it on. `due` is the one place for
+//! the run's own time, with all that is sent because of that: its head is the recipe for another message that is sent
+//! by time. `gate` is the one way to the client, with all that limits it: its head is the recipe for another limit.
+//! `unpublished` has the messages that a stream has made and not published. `run_end` has how the run ends, and the
+//! count of the data that is not delivered then. `replies` has the receiver's replies, with `--confirm`; `timeouts`
+//! says when a run that waits gives up, and `missing` whom it names then.
 
 mod busy_spool;
 mod data_in_flight;
@@ -60,6 +61,7 @@ mod unpublished;
 mod waiting;
 
 use std::io::IsTerminal;
+use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
 use self::direct::Direct;
@@ -248,15 +250,16 @@ fn split(link: &Link, options: &SendOptions) -> Split {
     }
 }
 
-/// The limits on messages per time of a run. Only the old program needs one: it has no means to slow the sender down.
+/// The limits on messages per time of a run. The old program has no means to slow the sender down.
 fn paces(link: &Link) -> Vec<Pace> {
-    match link.config.protection {
+    let rates: &[(NonZeroU16, Duration)] = match link.config.protection {
         #[cfg(feature = "legacy")]
-        Protection::Legacy(_) => vec![crate::legacy::pace()],
+        Protection::Legacy(_) => &[crate::legacy::TEXT_RATE],
         #[cfg(not(feature = "legacy"))]
-        Protection::Legacy(_) => Vec::new(),
-        Protection::None | Protection::Sealed(_) => Vec::new(),
-    }
+        Protection::Legacy(_) => &[],
+        Protection::None | Protection::Sealed(_) => &[],
+    };
+    rates.iter().map(|&(max_messages, interval)| Pace::new(max_messages, interval)).collect()
 }
 
 /// The outgoing stream of a link as it is configured. No stream number is taken before there is something to send.

@@ -162,7 +162,7 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream + WillStream {
 
     /// The run is over, however it ends: writes down how its streams ended. Where another run sends what this one
     /// leaves, only what is `delivered` counts as sent here: the messages below this position.
-    fn finish(&mut self, _delivered: Option<u64>) -> Result<()> {
+    fn write_ends(&mut self, _delivered: Option<u64>) -> Result<()> {
         Ok(())
     }
 
@@ -234,12 +234,12 @@ pub(super) trait ConfirmedStream {
 
     /// The end of the next stream, where [`ConfirmedStream::is_written`] and the stream says that it continues there:
     /// its number is taken, so the receiver would miss it.
-    fn end_early(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<Bytes>> {
+    fn seal_early_end(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<Bytes>> {
         Ok(None)
     }
 
     /// The last message of a stream that is closed and confirmed: the receiver need not repeat its last confirm.
-    fn settle(&mut self, _rng: &mut ThreadRng) -> Result<Option<Bytes>> {
+    fn seal_settled(&mut self, _rng: &mut ThreadRng) -> Result<Option<Bytes>> {
         Ok(None)
     }
 }

@@ -77,7 +77,7 @@ impl SendRun<'_> {
             self.transfer(now)?;
             if self.source.is_done(&*self.stream) && self.pending().messages == 0 {
                 if self.source.leave()? {
-                    return Ok(self.settle(now)?);
+                    return Ok(self.publish_settled(now)?);
                 }
                 // Else it cannot leave yet, and waits for that.
                 if !self.source.is_done(&*self.stream) {
@@ -172,14 +172,14 @@ impl SendRun<'_> {
         if self.in_flight().messages > 0 || !self.source.is_stream_closed(&*self.stream) {
             return Ok(false);
         }
-        self.settle(now)?;
+        self.publish_settled(now)?;
         self.source.leave_stream(&mut *self.stream)?;
         Ok(true)
     }
 
     /// Publishes the last message of a stream, on the topic that it has until it is left.
-    fn settle(&mut self, now: Instant) -> Result<()> {
-        match self.stream.settle(&mut self.rng)? {
+    fn publish_settled(&mut self, now: Instant) -> Result<()> {
+        match self.stream.seal_settled(&mut self.rng)? {
             Some(payload) => self.publish(OutgoingMessage::Unretained(payload), now),
             None => Ok(()),
         }

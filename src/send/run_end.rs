@@ -29,7 +29,7 @@ impl SendRun<'_> {
         };
         self.report.status("");
         // How the streams ended is known to the peer no worse than after a crash if it cannot be written down.
-        if let Err(error) = self.stream.finish(self.source.delivered()) {
+        if let Err(error) = self.stream.write_ends(self.source.delivered()) {
             self.report.verbose(format_args!("how the stream ended is not written down: {error}"));
         }
         let closed = self.source.close();
@@ -52,7 +52,8 @@ impl SendRun<'_> {
         SendFailure::GivenUp(self.source.interrupted(cause, in_flight))
     }
 
-    /// Waits for the acknowledgement of what was published, as [`EventLoop::close`](crate::event_loop::EventLoop::close) does, and takes notice of it.
+    /// Waits for the acknowledgement of what was published, as
+    /// [`EventLoop::close`](crate::event_loop::EventLoop::close) does, and takes notice of it.
     fn await_acknowledgements(&mut self) {
         let (until, stop) = (Instant::now() + CLOSE_TIMEOUT, self.events.stop_requested());
         while self.events.is_connected() {
@@ -95,7 +96,7 @@ impl SendRun<'_> {
         };
         if (why.is_some() || self.timeouts.is_end_overdue(now)) && self.is_written() {
             self.report.info("everything was written, but the receiver did not confirm the end of the stream");
-            if let Some(payload) = self.stream.end_early(now, &mut self.rng)? {
+            if let Some(payload) = self.stream.seal_early_end(now, &mut self.rng)? {
                 self.publish(OutgoingMessage::Unretained(payload), now)?;
             }
             return Ok(true);

@@ -43,9 +43,9 @@ impl Receiver {
     }
 
     /// Puts streams whose first message was given up into the sequences that this message says they continued: what is
-    /// reported of them as lost is not missing again, and what is before them is lost. That is so, too, of those that began
-    /// where they were not announced: otherwise new messages of a later stream would be taken for repeated ones. Where two devices use a session,
-    /// each has sequences of its own.
+    /// reported of them as lost is not missing again, and what is before them is lost. That is so, too, of those that
+    /// began where they were not announced: otherwise new messages of a later stream would be taken for repeated ones.
+    /// Where two devices use a session, each has sequences of its own.
     pub(super) fn move_told(&mut self, opened: &Opened) -> Vec<ToldStream> {
         for copy in self.copies(opened) {
             if let Some(entry) = self.entry_mut(copy.session) {

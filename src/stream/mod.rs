@@ -1,11 +1,11 @@
 //! Streams: what one process sends under a session, sealed, numbered and opened (`sts-protocol(7)`, "Sealed messages").
 //!
-//! No I/O and no clock. What a message can say is in `kind`, `content`, `side_content` and `preamble`; sealing is in `sender` and
-//! `reserved`, when what a message carries was read in `sent_time`, opening and ordering in `receiver`, `opened`, `accept` and `sequence`, what becomes of
-//! other streams then in `others`, looking at a message without accepting it
-//! in `look`. What a receiver is told of earlier streams is in `lost_ends`, what it remembers of a session's streams in
-//! `streams`, and their keys in `keys`. What a sender keeps until it is confirmed is in `retransmit`, where each of it
-//! is in `scoreboard`, and how much of it may be on its way in `congestion`.
+//! No I/O and no clock. What a message can say is in `kind`, `content`, `side_content` and `preamble`; sealing is in
+//! `sender` and `reserved`, when what a message carries was read in `sent_time`, opening and ordering in `receiver`,
+//! `opened`, `accept` and `sequence`, what becomes of other streams then in `others`, looking at a message without
+//! accepting it in `look`. What a receiver is told of earlier streams is in `lost_ends`, what it remembers of a
+//! session's streams in `streams`, and their keys in `keys`. What a sender keeps until it is confirmed is in
+//! `retransmit`, where each of it is in `scoreboard`, and how much of it may be on its way in `congestion`.
 //!
 //! A plaintext with a kind of a later version is [`Content::Skipped`]. One with a kind, flag, preamble or length that
 //! this version does not know otherwise is [`Content::Unreadable`]: authentic, reported as a gap or refused, and never

@@ -43,6 +43,17 @@ impl Device {
         device
     }
 
+    /// A device of a link without encryption. As in the old STS program's file, one topic is for both directions, so it
+    /// receives its own messages.
+    pub(crate) fn plain(broker: &Broker) -> Self {
+        let port = broker.port().to_string();
+        let mut settings = settings(&port, "nosec", "null");
+        settings.retain(|(key, _)| !["pubtop", "subtop"].contains(key));
+        let device = Self::bare();
+        device.configure(&[&settings[..], &[("pubtop", "one_topic"), ("subtop", "one_topic")]].concat());
+        device
+    }
+
     /// A device with an identity key.
     pub(crate) fn with(identity: Identity) -> Self {
         let device = Self::bare();

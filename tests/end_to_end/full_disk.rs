@@ -1,5 +1,6 @@
-//! Claim: a full disk costs time and nothing else: sts-recv writes nothing that it could not record as written, and ends because of no
-//! session that begins, is asked after or ends meanwhile; sts-send sends nothing in a stream whose number it could not record as taken.
+//! Claim: a full disk costs time and nothing else: sts-recv writes nothing that it could not record as written, and
+//! ends because of no session that begins, is asked after or ends meanwhile; sts-send sends nothing in a stream whose
+//! number it could not record as taken.
 
 use std::path::Path;
 use std::process::Command;

@@ -7,20 +7,10 @@ use crate::device::{Device, Identity, LINK, M2S, Pair, settings};
 use crate::process::{Process, wait_until};
 use crate::sniffer::Sniffer;
 
-fn plain_device(broker: &Broker) -> Device {
-    // As in the old STS program's file: one topic for both directions, so that a device receives its own messages.
-    let port = broker.port().to_string();
-    let device = Device::bare();
-    let lines = [("pubtop", "one_topic"), ("subtop", "one_topic")];
-    let rest = settings(&port, "nosec", "null").into_iter().filter(|(key, _)| !lines.iter().any(|(own, _)| own == key));
-    device.configure(&lines.into_iter().chain(rest).collect::<Vec<_>>());
-    device
-}
-
 #[test]
 fn other_programs_read_what_we_send() {
     let broker = Broker::start();
-    let device = plain_device(&broker);
+    let device = Device::plain(&broker);
     let sniffer = Sniffer::start(&broker);
     device.send_all(&["--each"], "21.5\n22.0\n").succeeded();
     sniffer.wait_for_type("one_topic", b'2', 2);
@@ -32,7 +22,7 @@ fn other_programs_read_what_we_send() {
 #[test]
 fn we_read_what_other_programs_send() {
     let broker = Broker::start();
-    let device = plain_device(&broker);
+    let device = Device::plain(&broker);
     let receiver = device.listen(&["-n", "2"]);
     for line in ["from mosquitto_pub\n", "and again\n"] {
         broker.publish("one_topic", line.as_bytes());
@@ -43,7 +33,7 @@ fn we_read_what_other_programs_send() {
 #[test]
 fn a_device_hears_itself_on_one_topic() {
     let broker = Broker::start();
-    let device = plain_device(&broker);
+    let device = Device::plain(&broker);
     let receiver = device.listen(&["-n", "1"]);
     device.send_all(&[], "echo\n").succeeded();
     receiver.wait().succeeded().wrote(b"echo\n");
@@ -52,7 +42,7 @@ fn a_device_hears_itself_on_one_topic() {
 #[test]
 fn mosquitto_sub_prints_our_lines() {
     let broker = Broker::start();
-    let device = plain_device(&broker);
+    let device = Device::plain(&broker);
     let mut subscriber = Command::new("mosquitto_sub");
     let port = broker.port().to_string();
     subscriber.args(["-p", &port, "-i", "reader", "-q", "1", "-t", "one_topic", "-C", "1", "-N"]);
@@ -84,7 +74,7 @@ fn pairing_a_plain_link_is_refused() {
 #[test]
 fn a_message_of_another_client_is_a_line() {
     let broker = Broker::start();
-    let device = plain_device(&broker);
+    let device = Device::plain(&broker);
     for options in [&[][..], &["--prefix"], &["--json"]] {
         let receiver = device.listen(&[options, &["-n", "5"]].concat());
         for payload in ["21.5", "", "with a newline\n", "two\nlines"] {
@@ -104,7 +94,7 @@ fn a_message_of_another_client_is_a_line() {
 #[test]
 fn binary_payloads_are_written_as_they_are() {
     let broker = Broker::start();
-    let device = plain_device(&broker);
+    let device = Device::plain(&broker);
     let receiver = device.listen(&["-b"]);
     for payload in [&b"\x00\xff"[..], b"", b"abc", b"\n"] {
         broker.publish("one_topic", payload);
@@ -116,7 +106,7 @@ fn binary_payloads_are_written_as_they_are() {
 #[test]
 fn each_publishes_lines_without_their_newline() {
     let broker = Broker::start();
-    let device = plain_device(&broker);
+    let device = Device::plain(&broker);
     let sniffer = Sniffer::start(&broker);
     let longest = "x".repeat(256);
     for (options, input, expected) in [
@@ -143,7 +133,7 @@ fn each_publishes_lines_without_their_newline() {
 #[test]
 fn lines_of_each_arrive_as_they_were_read() {
     let broker = Broker::start();
-    let device = plain_device(&broker);
+    let device = Device::plain(&broker);
     for options in [&["--each"][..], &["--each", "--spool", "spool"]] {
         let receiver = device.listen(&["-n", "3"]);
         device.send_all(options, "one\n\nthree\n").succeeded();

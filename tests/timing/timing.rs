@@ -114,8 +114,8 @@ fn key<P: KeyPurpose>(len: usize, fill: u8) -> Key<P> {
     Key::generate(len, |key| key.fill(fill))
 }
 
-/// The bytes with the first one of a tag wrong, which ends them, and with the last one. Each is copied as a whole before it is measured:
-/// a byte that was just written where more are read takes a time of its own.
+/// The bytes with the first one of a tag wrong, which ends them, and with the last one. Each is copied as a whole
+/// before it is measured: a byte that was just written where more are read takes a time of its own.
 fn spoiled<const TAG: usize>(good: &[u8]) -> [Vec<u8>; 2] {
     [good.len() - TAG, good.len() - 1].map(|at| {
         let mut wrong = good.to_vec();

@@ -71,7 +71,8 @@ fn listed(cache: &Cache) -> Vec<ListedSession> {
     cache.load().unwrap().iter().map(ListedSession::from).collect()
 }
 
-/// Opens the journal, and has it look at all keys; a child that another test is starting may hold a copy of the last one's lock until its exec.
+/// Opens the journal, and has it look at all keys; a child that another test is starting may hold a copy of the last
+/// one's lock until its exec.
 fn receive(cache: &Cache) -> Result<(Journal, Vec<SessionId>)> {
     for _ in 0..200 {
         match Journal::open(cache, &listed(cache)) {

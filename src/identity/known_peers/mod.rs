@@ -1,7 +1,7 @@
 //! `known_peers`: which keys are pinned here, under which names, and for which links.
 //!
-//! [`KnownPeers`] is what a run knows of the file, all peers or a [`Selection`] of them. [`PeersStore`] is the file: opened and read
-//! in `file`, changed line by line in `change`. In a large file, `index` says where each peer is.
+//! [`KnownPeers`] is what a run knows of the file, all peers or a [`Selection`] of them. [`PeersStore`] is the file:
+//! opened and read in `file`, changed line by line in `change`. In a large file, `index` says where each peer is.
 
 mod change;
 mod file;

@@ -73,7 +73,7 @@ fn a_lost_message_garbles_the_first_block_of_the_next_and_no_more() {
     assert_eq!(theirs.open(&ours.seal(b"answer"), Reading::Write), Decrypted::Text(b"answer".into()));
 }
 
-/// At most so many that [`crate::legacy::pace`] lets us send in the meantime.
+/// At most so many that [`crate::legacy::TEXT_RATE`] lets us send in the meantime.
 #[test]
 fn a_message_that_was_made_before_many_of_ours_is_read() {
     let (mut ours, mut theirs) = (session(true), session(true));

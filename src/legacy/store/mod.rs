@@ -120,13 +120,15 @@ impl Store {
     /// Decrypts a payload; `None` where there is no session. With a KILL the session is deleted.
     ///
     /// # Errors
-    /// [`Exit::Failed`] where the file is malformed, or cannot be read or written; [`Exit::Protocol`] where another version wrote it.
+    /// [`Exit::Failed`] where the file is malformed, or cannot be read or written; [`Exit::Protocol`] where another
+    /// version wrote it.
     pub(crate) fn open(&self, payload: &[u8]) -> Result<Option<Decrypted>> {
         self.change(|sessions| Ok(self.open_in(sessions, payload, Reading::Write)))
     }
 
-    /// As [`Store::open`], but no text is written down: where it cannot be, it can be read all the same. `unrecorded` came before it,
-    /// and were read in the same way. With a KILL the session is deleted here, too, which takes no space.
+    /// As [`Store::open`], but no text is written down: where it cannot be, it can be read all the same. `unrecorded`
+    /// came before it, and were read in the same way. With a KILL the session is deleted here, too, which takes no
+    /// space.
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -274,7 +276,8 @@ impl Store {
         read(&self.cache)
     }
 
-    /// As [`Store::read`], before a pairing replaces what is there: keys that cannot be read are lost already, and must not stop it.
+    /// As [`Store::read`], before a pairing replaces what is there: keys that cannot be read are lost already, and must
+    /// not stop it.
     fn read_to_replace(&self) -> Result<Sessions> {
         match load(&self.cache) {
             Ok(Err(Unreadable::Later)) => Err(unusable(&self.cache, &Unreadable::Later)),

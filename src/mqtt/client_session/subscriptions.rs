@@ -176,7 +176,10 @@ impl Subscriptions {
     /// that a moment ago. `retained` says whether it also wants what the broker kept.
     pub(super) fn request_missing(&mut self, retained: bool, now: Instant, mut send: impl FnMut(Request<'_>)) {
         let ids = MAX_PUBLISH_ID + 1..=u16::MAX;
-        let is_due = |one: &Subscription| matches!(one.state, SubscriptionState::Missing(pause) if pause.is_none_or(|pause| now >= pause.until));
+        let is_due = |one: &Subscription| match one.state {
+            SubscriptionState::Missing(pause) => pause.is_none_or(|pause| now >= pause.until),
+            SubscriptionState::Requested(_) | SubscriptionState::Granted => false,
+        };
         for (one, pkid) in self.0.iter_mut().zip(ids).filter(|(one, _)| is_due(one)) {
             one.state = SubscriptionState::Requested(now);
             send(Request::Subscribe { pkid, filter: &one.filter, qos: one.qos, retained });

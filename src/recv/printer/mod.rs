@@ -4,8 +4,9 @@
 //! Delivery -> OutputOrder -> LineWriter (-n, Format) -> stdio::Output -> Completion
 //! ```
 //!
-//! [`OutputOrder`] keeps lines of different streams apart, which a format with metadata does not need, and [`LineWriter`] writes them in the [`Format`] that the command
-//! line asks for, up to the last line that it wants. A new format is a variant of [`Format`], with its option in `cli/recv.rs`.
+//! [`OutputOrder`] keeps lines of different streams apart, which a format with metadata does not need, and
+//! [`LineWriter`] writes them in the [`Format`] that the command line asks for, up to the last line that it wants. A
+//! new format is a variant of [`Format`], with its option in `cli/recv.rs`.
 
 mod format;
 mod interleaver;

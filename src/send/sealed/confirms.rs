@@ -269,7 +269,7 @@ impl ConfirmedStream for SealedStream {
         self.state.stream().is_some_and(|stream| stream.sender.is_closed()) && self.confirms.have_all_data()
     }
 
-    fn end_early(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>> {
+    fn seal_early_end(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>> {
         match self.state.take() {
             SealingState::Switching { next, .. } => {
                 self.confirms.restart(now);
@@ -283,7 +283,7 @@ impl ConfirmedStream for SealedStream {
         }
     }
 
-    fn settle(&mut self, rng: &mut ThreadRng) -> Result<Option<Bytes>> {
+    fn seal_settled(&mut self, rng: &mut ThreadRng) -> Result<Option<Bytes>> {
         if !self.confirms.are_asked_for() {
             return Ok(None);
         }

@@ -269,7 +269,7 @@ impl OutgoingStream for SealedStream {
         self.unpublished.pending()
     }
 
-    fn finish(&mut self, delivered: Option<u64>) -> Result<()> {
+    fn write_ends(&mut self, delivered: Option<u64>) -> Result<()> {
         self.count_streams(delivered);
         self.ended.write(&self.sessions)
     }

@@ -153,7 +153,8 @@ fn killed_pairing(link: &mut Link, number: usize) -> (Option<OldProgram>, bool) 
     (old, is_killed)
 }
 
-/// Kills sts-pair at every fourth of its calls. Returns how often it was killed, and how often the old program had the session by then.
+/// Kills sts-pair at every fourth of its calls. Returns how often it was killed, and how often the old program had the
+/// session by then.
 fn kill_pairings(link: &mut Link, first: usize) -> (usize, usize) {
     let old = link.paired();
     talk(link, &old);

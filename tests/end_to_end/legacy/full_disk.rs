@@ -1,5 +1,5 @@
-//! Claim: a full disk costs time and no text. sts-recv keeps what it cannot record, and writes it once it can, or when it is stopped;
-//! sts-send sends nothing that it cannot record, and then nothing out of step; sts-pair --serve goes on.
+//! Claim: a full disk costs time and no text. sts-recv keeps what it cannot record, and writes it once it can, or when
+//! it is stopped; sts-send sends nothing that it cannot record, and then nothing out of step; sts-pair --serve goes on.
 
 use std::fs;
 

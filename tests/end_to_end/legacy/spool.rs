@@ -1,5 +1,5 @@
-//! Claim: with `--spool`, lines for the old program are on disk until the socket has taken them, are encrypted when they are sent, and
-//! a line that cannot be sent never gets there.
+//! Claim: with `--spool`, lines for the old program are on disk until the socket has taken them, are encrypted when
+//! they are sent, and a line that cannot be sent never gets there.
 
 use super::old_program::Role;
 use super::{Link, OldProgram};

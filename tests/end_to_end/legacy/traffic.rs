@@ -58,8 +58,9 @@ impl Oracle {
         Self { is_cbc, is_theirs_unknown: false, is_ours_missed: false, may_be_out_of_step: false }
     }
 
-    /// What happened at the old program in a round, with at most one text of its own and with `ours` as the messages of ours, as far as
-    /// it got them. Returns whether its text can be read, if the broker got that, and how many of ours were garbled.
+    /// What happened at the old program in a round, with at most one text of its own and with `ours` as the messages of
+    /// ours, as far as it got them. Returns whether its text can be read, if the broker got that, and how many of ours
+    /// were garbled.
     fn round(&mut self, log: &[Logged], ours: &mut VecDeque<Vec<u8>>, has_ours: bool) -> (Option<bool>, usize) {
         let (mut is_read, mut garbled) = (None, 0);
         let (mut has_crossed, mut is_undecided) = (false, false);

@@ -1,4 +1,5 @@
-//! Claim: in a large `known_peers`, one of many peers is found without the others, and one more is added without writing them again.
+//! Claim: in a large `known_peers`, one of many peers is found without the others, and one more is added without
+//! writing them again.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -8,7 +8,6 @@ use std::num::NonZeroU16;
 use std::time::Duration;
 
 use super::chain::MAX_RECENT;
-use crate::pace::Pace;
 
 /// Most messages that are sent in an [`INTERVAL`].
 const MAX_PER_INTERVAL: NonZeroU16 = NonZeroU16::new(64).unwrap();
@@ -21,21 +20,21 @@ const _: () = assert!(
     (MAX_DELAY.as_millis() / INTERVAL.as_millis() + 1) as usize * (MAX_PER_INTERVAL.get() as usize) < MAX_RECENT
 );
 
-/// The pace of a sender.
-pub(crate) fn pace() -> Pace {
-    Pace::new(MAX_PER_INTERVAL, INTERVAL)
-}
+/// The most messages that a sender sends in an interval, and that.
+pub(crate) const TEXT_RATE: (NonZeroU16, Duration) = (MAX_PER_INTERVAL, INTERVAL);
 
 #[cfg(test)]
 mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::pace::Pace;
 
     #[test]
     fn in_the_longest_delay_no_more_is_sent_than_is_remembered() {
         let begun = Instant::now();
-        let (mut pace, mut sent, mut now) = (pace(), Vec::new(), begun);
+        let (max, interval) = TEXT_RATE;
+        let (mut pace, mut sent, mut now) = (Pace::new(max, interval), Vec::new(), begun);
         while now < begun + 4 * MAX_DELAY {
             pace.advance(now);
             if let Some(at) = pace.resumes_at() {

@@ -22,7 +22,7 @@
 //!
 //! Where something new belongs:
 //!
-//! - a type of frame: `SealedStreams::receive`, the `match` over all types;
+//! - a type of frame: `SealedStreams::receive` in `sealed/incoming_streams.rs`, the `match` over all types;
 //! - a kind of content: `stream/kind.rs`, whose head says how to add one, beginning with whether it is in the sequence
 //!   of its stream (one that is sent by time is: a lost one must be missed) or beside it. In the sequence, that is here
 //!   `SealedStreams::act`, the `match` over [`crate::stream::Content`], for which the compiler asks; whether `--once`
@@ -100,8 +100,8 @@ pub struct RecvOptions {
     pub scope: Scope,
     /// End after this many lines.
     pub lines: Option<u64>,
-    /// Write payloads of a link without encryption as they are; otherwise each ends with a newline. On a link to the old program:
-    /// keep the blank that its shell adds to each text.
+    /// Write payloads of a link without encryption as they are; otherwise each ends with a newline. On a link to the
+    /// old program: keep the blank that its shell adds to each text.
     pub binary: bool,
     /// End when nothing was received for this long.
     pub timeout: Option<Duration>,

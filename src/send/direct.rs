@@ -48,14 +48,13 @@ impl ReadProgress {
         !matches!(self, Self::NotBegun { .. })
     }
 
-    /// Begins the stream, unless it has begun or a full disk holds that up: the one place that does, whatever there is to send
-    /// first.
+    /// Begins the stream, unless it has begun or a full disk holds that up: the one place that does, whatever there is to
+    /// send first. So it says nothing of whether there is input.
     fn begin(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<()> {
-        if !self.is_begun() {
-            *self = match stream.begin(turn.now)? {
-                Some(max_data) => Self::Reading(MessageBuffer::new(stream.buffer(), max_data)),
-                None => Self::NotBegun { has_input: true },
-            };
+        if !self.is_begun()
+            && let Some(max_data) = stream.begin(turn.now)?
+        {
+            *self = Self::Reading(MessageBuffer::new(stream.buffer(), max_data));
         }
         Ok(())
     }
@@ -87,14 +86,14 @@ impl<'a> Direct<'a> {
 
 impl MessageSource for Direct<'_> {
     fn fill(&mut self, may_read: bool, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<()> {
+        // What can be read waits from now on, for as long as there is no room for it, in memory or on the disk.
+        if let ReadProgress::NotBegun { has_input: has_input @ false } = &mut self.progress {
+            *has_input = self.input.is_ready()?;
+        }
         if !may_read {
-            // What can be read waits from now on, for as long as there is no room.
-            if let ReadProgress::NotBegun { has_input: has_input @ false } = &mut self.progress {
-                *has_input = self.input.is_ready()?;
-            }
             return Ok(());
         }
-        if !self.progress.is_begun() && self.input.is_ready()? {
+        if matches!(self.progress, ReadProgress::NotBegun { has_input: true }) {
             self.progress.begin(stream, turn)?;
         }
         let ReadProgress::Reading(buffer) = &mut self.progress else { return Ok(()) };

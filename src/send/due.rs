@@ -29,9 +29,10 @@
 //! - The source gives it its position, as it does for data. `Direct` begins the stream and looks whether another one is
 //!   due, as its `next` does. `Spooled` appends an empty record (`RecordStore::append`), since the number of a record
 //!   decides its position; `next` seals an empty record as the new content, since a record of data is never empty. The
-//!   next run sends such a record, too, whatever its options are, so the message carries only what is known when it is
-//!   sealed. If the spool takes no record, because it is full or busy, there is no message, and it stays due: it then has
-//!   a time to try again in `MessageSource::deadline`, since a time that has passed wakes nobody.
+//!   next run sends such a record, too, whatever its options are, and a run that only appends to the spool makes none,
+//!   so the message carries only what is known when it is sealed. If the spool takes no record, because it is full or
+//!   busy, there is no message, and it stays due: it then has a time to try again in `MessageSource::deadline`, since a
+//!   time that has passed wakes nobody.
 //! - It counts as a message that waits, so `--timeout` ends a run that cannot deliver it, with 75. A run with a spool ends
 //!   only when it takes no more input.
 

@@ -45,10 +45,10 @@
 //! - No timeout counts the time in which nothing but a pace holds the run back: `SendRun::observe_waiting` asks
 //!   [`Gate::opens_at`]. So the interval of a pace may be longer than `--timeout`. Time does count while the broker or the
 //!   receiver has yet to answer for a message.
-//! - The first signal does not open it. The run still delivers all that was read, in the time that the limit makes that
-//!   take: without a spool what is in memory, with one all that is in the spool by then. The
-//!   message that closes the stream waits like the others; only with a spool can the next run send it instead
-//!   ([`MessageSource::is_delivered`](super::source::MessageSource::is_delivered)). The second signal ends the run at once.
+//! - The first signal does not open it. Without a spool, the run still delivers what it has read, in the time that the
+//!   limit makes that take, and the message that closes the stream waits like the others. With a spool, a run that has a
+//!   pace leaves the rest to the next one, a few seconds after the signal (`SendRun::leaves_rest`): nobody waits for hours
+//!   for what is safe on a disk. The second signal ends the run at once.
 
 use std::time::Instant;
 
@@ -79,6 +79,11 @@ impl<'a> Gate<'a> {
         self.mqtt.max_message
     }
 
+    /// Whether it limits messages per time, so that a backlog takes as long on any machine.
+    pub(super) fn has_pace(&self) -> bool {
+        !self.paces.is_empty()
+    }
+
     /// Sets the time; called once per iteration of the loop, before [`Gate::is_open`].
     pub(super) fn advance(&mut self, now: Instant) {
         for pace in &mut self.paces {
@@ -94,7 +99,7 @@ impl<'a> Gate<'a> {
     /// Whether one more message may be published on this topic.
     pub(super) fn is_open(&self, events: &EventLoop<'_>, topic: &str) -> bool {
         // What was sealed without a connection could also be out of step with the other device by the next one.
-        let is_in_time = self.paces.is_empty() || events.is_connected() && self.opens_at().is_none();
+        let is_in_time = !self.has_pace() || events.is_connected() && self.opens_at().is_none();
         is_in_time && self.client_has_room(&events.broker, topic)
     }
 

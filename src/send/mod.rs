@@ -5,8 +5,8 @@
 //!
 //! - where messages come from, a `MessageSource`: `direct` splits standard input as it is read; `spooled` writes it to disk
 //!   first, so that the broker may be away for as long as there is room there;
-//! - what makes payloads of them, an `OutgoingStream`: `sealed` on an encrypted link, `legacy` on one to the old program, `plain`
-//!   on any other.
+//! - what makes payloads of them, an `OutgoingStream`: `sealed` on an encrypted link, `legacy` on one to the old
+//!   program, `plain` on any other.
 //!
 //! ```text
 //! stdin -> Input -> Split -+-> direct ------------------+-> sealed -+-> Gate::pass -> mqtt::Client -> broker
@@ -22,8 +22,9 @@
 //!
 //! After that, nothing asks which of them were chosen. Two properties of them are asked for. `is_confirmed`: whether a message
 //! is delivered when the receiver confirms it, or when the broker acknowledges it; it decides whose word counts in `run`,
-//! when a record can go in `spooled`, and which timeouts there are. `survives_session`: whether what is not delivered can
-//! wait for another session, or the run ends when its own is deleted (`replies`).
+//! when a record can go in `spooled`, and which timeouts there are. `keeps_undelivered`: whether what is not delivered
+//! can wait for another session or run, or the run ends when its session is deleted (`replies`), and sends all of it after a
+//! signal, however slowly (`run_end`).
 //!
 //! A line passes the files in the order of this picture. `run` is the loop that moves it on. `due` is the one place for
 //! the run's own time, with all that is sent because of that: its head is the recipe for another message that is sent

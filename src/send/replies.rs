@@ -51,7 +51,7 @@ impl SendRun<'_> {
                 }
                 Ok(())
             }
-            Reply::SessionDeleted if self.source.survives_session() => {
+            Reply::SessionDeleted if self.source.keeps_undelivered() => {
                 let resent = count(self.reseal(now)?, "message");
                 self.report.info(format_args!("{SESSION_GONE}; resent under the new session: {resent}"));
                 Ok(())
@@ -86,7 +86,7 @@ impl SendRun<'_> {
     /// Nothing was confirmed for long, though confirms could reach us. Silence alone is no reason to send anything under
     /// another session, as the broker can cause it: only the receiver's word is.
     pub(super) fn handle_silence(&mut self, now: Instant) -> RunResult<()> {
-        if !self.source.survives_session() && self.stream.is_orphaned(now)? {
+        if !self.source.keeps_undelivered() && self.stream.is_orphaned(now)? {
             return Err(self.session_gone());
         }
         if let Some(query) = self.stream.query(now, &mut self.rng)? {

@@ -12,7 +12,7 @@ use super::failure::{RunResult, SendFailure};
 use super::outgoing::OutgoingMessage;
 use super::run::SendRun;
 use super::source::larger;
-use super::timeouts::STOPPED_AT_ONCE;
+use super::timeouts::{STOPPED, STOPPED_AT_ONCE};
 use crate::event_loop::{CLOSE_TIMEOUT, RunProgress, Stop};
 use crate::spool::Pending;
 use crate::text::count;
@@ -92,7 +92,7 @@ impl SendRun<'_> {
         self.observe_waiting(now);
         let why = match stop {
             Stop::AtOnce => Some((Exit::DataLost, STOPPED_AT_ONCE)),
-            Stop::No | Stop::Gracefully => self.timeouts.expired(now),
+            Stop::No | Stop::Gracefully => self.timeouts.expired(now).or_else(|| self.leaves_rest(now)),
         };
         if (why.is_some() || self.timeouts.is_end_overdue(now)) && self.is_written() {
             self.report.info("everything was written, but the receiver did not confirm the end of the stream");
@@ -108,6 +108,14 @@ impl SendRun<'_> {
             }
             stopped => Ok(stopped.is_some() || self.source.is_others_turn()),
         }
+    }
+
+    /// Why a run that was told to stop leaves the rest to the next one, if it does: between two records, or the next run
+    /// would send one of them again.
+    fn leaves_rest(&self, now: Instant) -> Option<(Exit, &'static str)> {
+        let is_slow = self.gate.has_pace() && self.timeouts.is_stop_overdue(now);
+        let is_under_way = self.awaits_answer() || self.stream.unpublished().messages > 0;
+        (is_slow && self.source.keeps_undelivered() && !is_under_way).then_some((Exit::TryAgain, STOPPED))
     }
 
     /// Tells the timeouts whether anything waits to be delivered, for whatever reason. If nothing but a pace holds it back,

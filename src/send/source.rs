@@ -131,9 +131,9 @@ pub(super) trait MessageSource {
         turn: &mut Turn<'_>,
     ) -> Result<Option<u64>>;
 
-    /// Whether messages survive the deletion of their session here: those on disk can wait for another one and be
-    /// sealed under that, as the next run would do. Without a disk, the run ends when they can no longer be confirmed.
-    fn survives_session(&self) -> bool {
+    /// Whether what is not delivered is kept, on a disk: the next run can send it, or this one under another session.
+    /// Without a disk, the run ends when its messages can no longer be confirmed.
+    fn keeps_undelivered(&self) -> bool {
         false
     }
 

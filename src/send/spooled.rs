@@ -290,7 +290,7 @@ impl MessageSource for Spooled<'_> {
         stream.reseal_records(&mut self.spool, turn.now)
     }
 
-    fn survives_session(&self) -> bool {
+    fn keeps_undelivered(&self) -> bool {
         true
     }
 

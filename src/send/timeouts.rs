@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | `--timeout` | any run that has it | it ends |
 //! | [`STOP_TIMEOUT`] | any run, not before the signal that stops it | it ends; what it leaves is lost, or in the spool |
+//! | the same, whatever is delivered | a run with a spool and a pace | it ends once nothing awaits an answer |
 //! | [`SILENCE_TIMEOUT`] | a run with `--confirm` | it asks for the reason and reports the silence once; the run continues |
 //! | [`END_TIMEOUT`] | a run with `--confirm` of which only the end is not confirmed | it ends, as all is written |
 //!
@@ -27,6 +28,9 @@ use std::time::{Duration, Instant};
 use crate::Exit;
 use crate::event_loop::{STOP_TIMEOUT, Stop};
 use crate::report_throttle::ReportThrottle;
+
+/// Why a run ends some time after a signal, with something undelivered.
+pub(super) const STOPPED: &str = "stopped by a signal";
 
 /// Why a run ends on a second signal.
 pub(super) const STOPPED_AT_ONCE: &str = "stopped by a second signal";
@@ -98,7 +102,12 @@ impl Timeouts {
         if passed(self.give_up_at()) {
             return Some((Exit::TryAgain, "timed out"));
         }
-        passed(self.stop_at()).then_some((Exit::DataLost, "stopped by a signal"))
+        passed(self.stop_at()).then_some((Exit::DataLost, STOPPED))
+    }
+
+    /// Whether [`STOP_TIMEOUT`] has passed since the signal, whatever was delivered meanwhile.
+    pub(super) fn is_stop_overdue(&self, now: Instant) -> bool {
+        self.stopping_since.is_some_and(|since| now >= since + STOP_TIMEOUT)
     }
 
     /// Whether to wait no longer for the confirm of an end that carries no data.
@@ -207,6 +216,8 @@ mod tests {
         assert_eq!(timeouts.expired(start + secs(64)), None);
         timeouts.progress(start + secs(64));
         assert_eq!(timeouts.expired(start + secs(68)), None);
+        let overdue = [64, 65].map(|after| timeouts.is_stop_overdue(start + secs(after)));
+        assert_eq!(overdue, [false, true], "whatever is acknowledged");
         assert_eq!(timeouts.expired(start + secs(69)), Some((Exit::DataLost, "stopped by a signal")));
     }
 

@@ -237,8 +237,8 @@ impl LinkSessions {
     /// time and the device pairs once more, or until `sts-pair --forget`.
     ///
     /// # Errors
-    /// [`Exit::TryAgain`] where there is none; [`Exit::Usage`] where there are sessions with several peers, and none of them says
-    /// which is meant; otherwise as [`LinkPeers::accepted`].
+    /// [`Exit::TryAgain`] where there is none; [`Exit::Usage`] where there are sessions with several peers, and none of
+    /// them says which is meant; otherwise as [`LinkPeers::accepted`].
     pub(crate) fn current(&self) -> Result<&Session> {
         if self.accepted.is_empty() {
             // Says why nobody is accepted.
@@ -270,9 +270,9 @@ impl LinkSessions {
         self.watch.no_session(&self.cache, &self.peers.expected(), |session| self.is_usable(session))
     }
 
-    /// The peer's name on this device, for messages.
+    /// The name on this device of a peer of which the sessions are loaded; of another one, that it is a peer.
     #[must_use]
-    pub(crate) fn peer_name(&self, peer: &Digest) -> String {
+    pub(crate) fn loaded_peer_name(&self, peer: &Digest) -> String {
         self.accepted.get(peer).map_or_else(|| "a peer".to_owned(), |known| known.name.to_string())
     }
 

@@ -67,7 +67,8 @@ pub(crate) trait RecordStore {
     fn is_unfinished(&self) -> bool;
 
     /// Appends the first ones of these records, as many as there is room for, in one write. What is written survives the
-    /// end of this process.
+    /// end of this process. The run that sends never says [`Appended::Full`], since what was read must be kept: it asks
+    /// for [`RecordStore::free_bytes`] before it reads, or makes a record of its own.
     ///
     /// # Errors
     /// [`crate::Exit::Failed`] if they cannot be written for a reason that does not pass by itself.

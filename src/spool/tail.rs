@@ -1,5 +1,7 @@
 //! The end of the queue, where any number of runs append.
 
+use std::mem;
+
 use super::chunk::{self, Record};
 use super::cut_file;
 use super::segments::{RecordReader, Segments};
@@ -18,25 +20,44 @@ const MAX_TURNS_ALONE: u32 = 100;
 pub(super) struct Tail {
     pub(super) dir: Dir,
     pub(super) segments: Segments,
-    /// Held for as long as no other run asks for it, so that a run alone takes no lock for what it appends.
-    held: Option<Lock>,
-    /// The last segment as this run left it, where other runs may have appended since.
-    left: Option<Stamp>,
+    access: Access,
     /// Bytes on the disk that wait.
     pub(super) waiting_on_disk: u64,
     /// Bytes of records that wait, with their times; at first a little more, if a record was written in many pieces.
     pub(super) waiting_data: u64,
     max: u64,
-    /// Another run held the lock when this one last wanted it.
-    behind: bool,
+}
+
+/// Who may append.
+#[derive(Debug)]
+enum Access {
+    /// This run alone, until another one asks: it takes no lock for what it appends.
+    Exclusive(Lock),
+    /// Whoever has the lock.
+    Shared(SharedAccess),
+}
+
+#[derive(Debug, Default)]
+struct SharedAccess {
+    /// The last segment as this run left it; others may have appended since.
+    left: Option<Stamp>,
+    /// Another run had the lock when this one last wanted it.
+    is_behind: bool,
     /// How often in a row nobody else had appended when this run took the lock.
     turns_alone: u32,
+}
+
+impl Default for Access {
+    /// That of a run which knows nothing of the segments.
+    fn default() -> Self {
+        Self::Shared(SharedAccess::default())
+    }
 }
 
 /// The right to append, for a while.
 pub(super) struct AppendTurn {
     pub(super) lock: Lock,
-    /// It is to be held on.
+    /// Nobody else asks for it.
     keep: bool,
 }
 
@@ -46,35 +67,16 @@ impl Tail {
     pub(super) fn open(dir: Dir, lock: Lock, state: &SpoolState, max: u64) -> Result<(Self, u64)> {
         cut_file::recover(&dir, &lock, state.acknowledged)?;
         let (segments, cut_off) = Segments::open(&dir, &lock, state.acknowledged, state.sealed)?;
-        let mut tail = Self {
-            dir,
-            segments,
-            held: Some(lock),
-            left: None,
-            waiting_on_disk: 0,
-            waiting_data: 0,
-            max,
-            behind: false,
-            turns_alone: 0,
-        };
+        let access = Access::Exclusive(lock);
+        let mut tail = Self { dir, segments, access, waiting_on_disk: 0, waiting_data: 0, max };
         tail.count_waiting(state.acknowledged)?;
         Ok((tail, cut_off))
     }
 
     /// The tail of a run that only appends, which knows nothing before its first turn.
     pub(super) fn unknown(dir: Dir, max: u64) -> Self {
-        let segments = Segments::unknown();
-        Self {
-            dir,
-            segments,
-            held: None,
-            left: None,
-            waiting_on_disk: 0,
-            waiting_data: 0,
-            max,
-            behind: false,
-            turns_alone: 0,
-        }
+        let (segments, access) = (Segments::unknown(), Access::default());
+        Self { dir, segments, access, waiting_on_disk: 0, waiting_data: 0, max }
     }
 
     /// The append lock; `None` where another run holds it.
@@ -84,20 +86,25 @@ impl Tail {
 
     /// Begins to append, with all in view that other runs appended; `None` where one of them appends now.
     pub(super) fn begin(&mut self, state: &SpoolState) -> Result<Option<AppendTurn>> {
-        if let Some(lock) = self.held.take() {
-            return Ok(Some(AppendTurn { lock, keep: true }));
-        }
+        let mut shared = match mem::take(&mut self.access) {
+            Access::Exclusive(lock) => return Ok(Some(AppendTurn { lock, keep: true })),
+            Access::Shared(shared) => shared,
+        };
         let lock = Self::lock(&self.dir)?;
-        self.behind = lock.is_none();
-        let Some(lock) = lock else { return Ok(None) };
-        let is_alone = !self.catch_up(&lock, state)?;
-        self.turns_alone = if is_alone { self.turns_alone + 1 } else { 0 };
-        Ok(Some(AppendTurn { lock, keep: self.turns_alone >= MAX_TURNS_ALONE }))
+        shared.is_behind = lock.is_none();
+        let mut turn = None;
+        if let Some(lock) = lock {
+            let is_alone = !self.catch_up(&lock, state, shared.left.as_ref())?;
+            shared.turns_alone = if is_alone { shared.turns_alone + 1 } else { 0 };
+            turn = Some(AppendTurn { lock, keep: shared.turns_alone >= MAX_TURNS_ALONE });
+        }
+        self.access = Access::Shared(shared);
+        Ok(turn)
     }
 
     /// Whether [`Tail::begin`] is to be tried again.
     pub(super) fn is_behind(&self) -> bool {
-        self.behind
+        matches!(&self.access, Access::Shared(shared) if shared.is_behind)
     }
 
     /// As [`Tail::begin`], for a run that only appends; `None` also where another run has left the segments to be mended.
@@ -107,27 +114,30 @@ impl Tail {
     pub(super) fn try_begin(&mut self) -> Result<Option<AppendTurn>> {
         let Some(lock) = Self::lock(&self.dir)? else { return Ok(None) };
         let Some(state) = state::peek(&self.dir)? else { return Ok(None) };
-        self.catch_up(&lock, &state)?;
+        let left = if let Access::Shared(shared) = &mut self.access { shared.left.take() } else { None };
+        self.catch_up(&lock, &state, left.as_ref())?;
         let is_mended = !cut_file::is_begun(&self.dir, self.segments.whole())?;
         Ok(is_mended.then_some(AppendTurn { lock, keep: false }))
     }
 
     /// Ends what [`Tail::begin`] began.
     pub(super) fn end(&mut self, turn: AppendTurn) -> Result<()> {
-        if turn.keep {
-            self.held = Some(turn.lock);
-        } else {
-            self.left = self.segments.last_stamp(&self.dir)?;
+        match &mut self.access {
+            access if turn.keep => *access = Access::Exclusive(turn.lock),
+            Access::Shared(shared) => shared.left = self.segments.last_stamp(&self.dir)?,
+            Access::Exclusive(_) => {}
         }
         Ok(())
     }
 
     /// Holds the lock no longer than for each append from now on, until nobody else has appended for long.
     pub(super) fn share(&mut self) -> Result<()> {
-        self.turns_alone = 0;
-        if self.held.is_some() {
-            self.left = self.segments.last_stamp(&self.dir)?;
-            self.held = None;
+        match &mut self.access {
+            Access::Exclusive(_) => {
+                let left = self.segments.last_stamp(&self.dir)?;
+                self.access = Access::Shared(SharedAccess { left, ..SharedAccess::default() });
+            }
+            Access::Shared(shared) => shared.turns_alone = 0,
         }
         Ok(())
     }
@@ -183,9 +193,9 @@ impl Tail {
         Ok(reader)
     }
 
-    /// Takes notice of what other runs did since this one appended; false where that is nothing.
-    fn catch_up(&mut self, lock: &Lock, state: &SpoolState) -> Result<bool> {
-        if let Some(left) = &self.left
+    /// Takes notice of what other runs did since this one `left` the last segment; false where that is nothing.
+    fn catch_up(&mut self, lock: &Lock, state: &SpoolState, left: Option<&Stamp>) -> Result<bool> {
+        if let Some(left) = left
             && let Some((on_disk, data)) = self.segments.follow(&self.dir, lock, left)?
         {
             self.waiting_on_disk += on_disk;

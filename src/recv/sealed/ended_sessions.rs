@@ -126,7 +126,7 @@ impl EndedSessions {
                 waiting.push(ended);
                 break;
             }
-            let name = sessions.peer_name(&ended.peer);
+            let name = sessions.loaded_peer_name(&ended.peer);
             if incomplete.is_empty() {
                 reports.sessions_ended(&name);
             } else {

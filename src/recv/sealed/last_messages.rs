@@ -106,7 +106,7 @@ impl<'a> LastMessages<'a> {
             .receiver
             .claim(payload)
             .filter(|(.., claim)| matches!(claim, HeaderClaim::Ended { .. } | HeaderClaim::EndedBefore));
-        Ok(claim.map(|(peer, stream, _)| outdated(&self.sessions.peer_name(&peer), stream.number, header.seq)))
+        Ok(claim.map(|(peer, stream, _)| outdated(&self.sessions.loaded_peer_name(&peer), stream.number, header.seq)))
     }
 
     /// Keeps a message if it is the newest of its peer; true if it is.
@@ -127,7 +127,7 @@ impl<'a> LastMessages<'a> {
     /// Compares what came with what was received up to now; returns what is to be written, by name of the peer.
     fn judge(&mut self, now: Instant) -> Result<VecDeque<Delivery>> {
         self.sessions.look(now)?;
-        let name_of = |opened: &Opened| self.sessions.peer_name(&opened.peer);
+        let name_of = |opened: &Opened| self.sessions.loaded_peer_name(&opened.peer);
         let newest = self.newest.values().map(|(opened, data)| (name_of(opened), opened.clone(), data.clone()));
         let mut newest: Vec<_> = newest.collect();
         newest.sort_by(|(one, ..), (other, ..)| one.cmp(other));

@@ -124,7 +124,7 @@ impl<'a> SealedStreams<'a> {
         // taken where it is the next one, and left otherwise. A broker that calls a message retained can withhold it by
         // that, and no more.
         if message.retain && !self.received.sessions.receiver.expects(&opened) {
-            self.received.reports.retained_left(&self.received.sessions.peer_name(&opened.peer));
+            self.received.reports.retained_left(&self.received.sessions.loaded_peer_name(&opened.peer));
             return Ok(Disposition::Drop(message.receipt));
         }
         match self.received.admissions.admit(&opened, was_held, &self.received.sessions, now) {
@@ -212,7 +212,7 @@ impl<'a> SealedStreams<'a> {
     /// it likes there.
     fn begin_without_content(&mut self, opened: &Opened, is_skipped: bool) {
         self.received.admissions.begin(opened.stream);
-        let peer = self.received.sessions.peer_name(&opened.peer);
+        let peer = self.received.sessions.loaded_peer_name(&opened.peer);
         self.received.reports.message_without_content(&peer, is_skipped);
     }
 
@@ -273,7 +273,7 @@ impl<'a> SealedStreams<'a> {
         let mut data = self.plaintext.split().freeze();
         data.advance(completion.offset);
         let metadata = self.with_metadata.then(|| Metadata::Sealed {
-            peer: self.received.sessions.peer_name(&opened.peer),
+            peer: self.received.sessions.loaded_peer_name(&opened.peer),
             stream: opened.stream.number,
             seq: opened.seq,
             is_will: joint == Joint::Alone,

@@ -71,7 +71,7 @@ impl<'a> ReceivedStreams<'a> {
     /// Takes note of how earlier streams ended, which an accepted message says, and of those that two devices sent.
     pub(super) fn note_ended(&mut self, opened: &Opened, copies: &[StreamId], now: Instant) {
         for copy in copies {
-            self.reports.two_devices(&self.sessions.peer_name(&opened.peer), *copy, now);
+            self.reports.two_devices(&self.sessions.loaded_peer_name(&opened.peer), *copy, now);
         }
         // With `--once`, other streams are left for another run.
         if opened.head.preamble.is_some() && !self.admissions.is_selective() {
@@ -96,7 +96,7 @@ impl<'a> ReceivedStreams<'a> {
         let cache = self.sessions.link.cache();
         while let Some((peer, session)) = self.promoted.front() {
             if cache.promote(peer, session, unix_time())? {
-                self.reports.session_in_use(&self.sessions.peer_name(peer));
+                self.reports.session_in_use(&self.sessions.loaded_peer_name(peer));
             }
             self.promoted.pop_front();
         }
@@ -112,7 +112,7 @@ impl<'a> ReceivedStreams<'a> {
         for &(from, to) in given_up {
             let first = self.sessions.visible_from(session);
             if to >= first {
-                self.reports.streams_given_up(&self.sessions.peer_name(peer), (from.max(first), to));
+                self.reports.streams_given_up(&self.sessions.loaded_peer_name(peer), (from.max(first), to));
             }
             prior.push(JournalEntry::GivenUp { session, first: from, last: to });
         }
@@ -134,7 +134,7 @@ impl<'a> ReceivedStreams<'a> {
             drop(self.note_others(peer, told.progress.stream, &told.others, told.gap));
             self.unrecorded.push(told.clone());
         }
-        let name = || self.sessions.peer_name(peer);
+        let name = || self.sessions.loaded_peer_name(peer);
         for &(progress, why) in &others.closed {
             self.admissions.end(progress.stream);
             self.reports.stream_closed(&name(), progress.stream.number, why);
@@ -211,7 +211,7 @@ impl<'a> ReceivedStreams<'a> {
 
     /// Tells whom it concerns of a message that shows a fault of its sender: the user, and its sender if that asks.
     fn report_refusal(&mut self, opened: &Opened, error: AcceptError, now: Instant) {
-        let (stream, peer) = (opened.stream, self.sessions.peer_name(&opened.peer));
+        let (stream, peer) = (opened.stream, self.sessions.loaded_peer_name(&opened.peer));
         match error {
             AcceptError::StreamReused => self.reports.stream_reused(&peer, stream.number, now),
             AcceptError::SealedTwice => self.reports.two_devices(&peer, stream, now),
@@ -238,7 +238,7 @@ impl<'a> ReceivedStreams<'a> {
         };
         match claim {
             HeaderClaim::Copied => {
-                self.reports.may_be_copied(&self.sessions.peer_name(&peer), stream.number, now);
+                self.reports.may_be_copied(&self.sessions.loaded_peer_name(&peer), stream.number, now);
                 self.log.journal.count_rejected(Rejected::StreamReused);
                 Disposition::Drop(message.receipt)
             }
@@ -248,7 +248,7 @@ impl<'a> ReceivedStreams<'a> {
             }
             // The broker sends again what was not acknowledged before a run ended.
             HeaderClaim::EndedBefore if !message.dup => {
-                self.reports.number_over(&self.sessions.peer_name(&peer), stream.number, now);
+                self.reports.number_over(&self.sessions.loaded_peer_name(&peer), stream.number, now);
                 self.log.journal.count_rejected(Rejected::StreamReused);
                 Disposition::Drop(message.receipt)
             }
@@ -345,7 +345,7 @@ impl<'a> ReceivedStreams<'a> {
                 let _ = self.sessions.load(peer, &mut self.log);
             }
             let session = self.sessions.receiver.session(open.stream.session);
-            named.extend(session.map(|session| (self.sessions.peer_name(&session.peer), *open)));
+            named.extend(session.map(|session| (self.sessions.loaded_peer_name(&session.peer), *open)));
         }
         self.reports.streams_open(&named, more.len());
         all

@@ -288,9 +288,9 @@ impl UsableSessions {
         self.visible_from.iter().map(|(id, first)| (*id, *first)).collect()
     }
 
-    /// The peer's name on this device, for messages.
-    pub(super) fn peer_name(&self, peer: &Digest) -> String {
-        self.link.peer_name(peer)
+    /// As [`LinkSessions::loaded_peer_name`]: that of a peer of which a message was opened.
+    pub(super) fn loaded_peer_name(&self, peer: &Digest) -> String {
+        self.link.loaded_peer_name(peer)
     }
 
     /// The number of the first stream of a session whose beginning this run could see.

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-/// Whether messages can arrive: not while nothing is read from the broker, nor without a connection.
+/// Whether messages can arrive: not while nothing is read from the broker, nor without a connection. Its owner keeps times;
+/// it moves them by what [`Stall::set`] returns, and asks here whether one has passed.
 #[derive(Debug, Default)]
 pub(super) struct Stall {
     since: Option<Instant>,

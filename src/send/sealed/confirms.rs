@@ -210,7 +210,7 @@ impl ConfirmedStream for SealedStream {
     fn receiver(&self) -> String {
         let stream = self.state.stream().map(|stream| &stream.session);
         let session = stream.or_else(|| self.sessions.current().ok());
-        session.map_or_else(|| "the other device".to_owned(), |session| self.sessions.peer_name(&session.peer))
+        session.map_or_else(|| "the other device".to_owned(), |session| self.sessions.loaded_peer_name(&session.peer))
     }
 
     fn confirm_topic(&self) -> Option<&str> {

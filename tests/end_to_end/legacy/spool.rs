@@ -79,6 +79,26 @@ fn lines_wait_for_the_first_session_and_for_the_next_one() {
 }
 
 #[test]
+fn a_signal_ends_a_long_backlog_and_leaves_the_rest_in_the_spool() {
+    let broker = Broker::start();
+    let mut link = Link::new(broker.port(), Role::Slave, true, 24);
+    let old = link.paired();
+    // All of it takes half a minute at the rate of the old program, on the fastest machine.
+    let backlog: Vec<_> = (0..8_000).map(|number| number.to_string()).collect();
+    link.device.send_all(&with_spool(&AWAY), backlog.join("\n")).failed(&[75], &["8000 messages"]);
+    let sender = Process::spawn_with(link.device.send(&with_spool(&[LINK])), "");
+    old.wait("the first text", |seen| !seen.displayed.is_empty());
+    sender.stop().failed(&[75], &["stopped by a signal", "left in the spool"]);
+    // What was sent is not in the spool any more.
+    let sent = displayed(&old).len();
+    let sender = Process::spawn_with(link.device.send(&with_spool(&[LINK])), "");
+    old.wait("a text of the next run", |seen| seen.displayed.len() > sent);
+    sender.stop().failed(&[75], &["left in the spool"]);
+    let texts = displayed(&old);
+    assert_eq!(texts, backlog[..texts.len()], "lost or repeated");
+}
+
+#[test]
 fn runs_share_a_spool_and_none_sends_beside_another() {
     let broker = Broker::start();
     let mut link = Link::new(broker.port(), Role::Slave, false, 23);

@@ -9,7 +9,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::crypto::legacy::Block;
 
-/// Most values that a message may have been made from: what we sent while it was on its way, which [`super::pace()`] bounds, and
+/// Most values that a message may have been made from: what we sent while it was on its way, which [`super::TEXT_RATE`] bounds, and
 /// what the other device sent meanwhile.
 pub(super) const MAX_RECENT: usize = 1024;
 /// How many of them are kept, whatever their age: a device that seldom sends never has more on their way.

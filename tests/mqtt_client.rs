@@ -139,7 +139,7 @@ fn subscribed(client: &mut Client) -> Qos {
 }
 
 fn refused(client: &mut Client) -> sts::Error {
-    wait(client, |event| if let Event::Refused(error) = event { Some(error) } else { None })
+    wait(client, |event| if let Event::Refused(refusal) = event { Some(refusal.error) } else { None })
 }
 
 fn message(client: &mut Client) -> Message {
@@ -257,7 +257,7 @@ fn every_message_is_acknowledged_though_the_broker_is_killed_again_and_again() {
             while let Some(event) = sender.next_event() {
                 match event {
                     Event::Acknowledged(_) => acknowledged += 1,
-                    Event::Refused(error) => panic!("{error}"),
+                    Event::Refused(refusal) => panic!("{}", refusal.error),
                     _ => {}
                 }
             }

@@ -25,7 +25,7 @@ pub(crate) use self::event::{BrokerEvent, Stop};
 use self::outages::{Reachability, contested};
 pub(crate) use self::progress::{ProgressMeter, RunProgress};
 use crate::Result;
-use crate::mqtt::{self, Client, Qos};
+use crate::mqtt::{self, Client, Qos, Refusal, Refused};
 use crate::report::Reporter;
 use crate::service_manager::ServiceManager;
 use crate::stdio::{self, Signals};
@@ -55,6 +55,8 @@ pub(crate) struct EventLoop<'a> {
     /// Events stay queued, and nothing is read.
     paused: bool,
     reachability: Reachability,
+    /// The run has the refusal of the connection whose loss comes next, and reports that.
+    is_refused: bool,
     /// Short connections since the last one that lasted.
     short_connections: u32,
     /// What another process wakes this one with, and whether it did.
@@ -67,15 +69,15 @@ impl<'a> EventLoop<'a> {
     /// A loop around a client that may be idle until [`Client::connect`].
     #[must_use]
     pub(crate) fn new(broker: Client, signals: Signals, report: &'a Reporter) -> Self {
-        let (ready, reachability) = (PollFlags::empty(), Reachability::Unknown);
         Self {
             broker,
             signals,
             is_signalled: true,
             report,
-            ready,
+            ready: PollFlags::empty(),
             paused: false,
-            reachability,
+            reachability: Reachability::Unknown,
+            is_refused: false,
             short_connections: 0,
             bell: None,
             meter: None,
@@ -121,11 +123,9 @@ impl<'a> EventLoop<'a> {
         now
     }
 
-    /// Step 2: what happened next, if anything did.
-    ///
-    /// # Errors
-    /// The broker's refusal, which trying again would not change. The run decides how it ends.
-    pub(crate) fn next_event(&mut self) -> Result<Option<BrokerEvent>> {
+    /// Step 2: what happened next, if anything did; or the broker's refusal, after which the client tries again, unless the run
+    /// ends for it.
+    pub(crate) fn next_event(&mut self) -> std::result::Result<Option<BrokerEvent>, Refusal> {
         while let Some(event) = self.broker.next_event() {
             if let Some(event) = self.handle(event)? {
                 return Ok(Some(event));
@@ -135,7 +135,7 @@ impl<'a> EventLoop<'a> {
     }
 
     /// Reports what there is to report of an event; what of it concerns the run is left.
-    fn handle(&mut self, event: mqtt::Event) -> Result<Option<BrokerEvent>> {
+    fn handle(&mut self, event: mqtt::Event) -> std::result::Result<Option<BrokerEvent>, Refusal> {
         Ok(match event {
             mqtt::Event::Up { .. } => {
                 self.connected();
@@ -163,7 +163,10 @@ impl<'a> EventLoop<'a> {
             }
             mqtt::Event::Oversize { len, receipt, .. } => Some(BrokerEvent::Oversize { len, receipt }),
             mqtt::Event::TooLong(error) => Some(BrokerEvent::TooLong(error)),
-            mqtt::Event::Refused(error) => return Err(error),
+            mqtt::Event::Refused(refusal) => {
+                self.is_refused = refusal.of == Refused::Connection;
+                return Err(refusal);
+            }
             mqtt::Event::Warning(warning) => self.report_only(|report| report.warn(&warning)),
             mqtt::Event::Note(note) => self.report_only(|report| report.verbose(note)),
             mqtt::Event::Contested { times } => self.report_only(|report| report.warning(contested(times))),

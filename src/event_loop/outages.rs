@@ -43,7 +43,7 @@ impl EventLoop<'_> {
     }
 
     pub(super) fn disconnected(&mut self, outage: Outage) {
-        let is_new = !matches!(self.reachability, Reachability::Lost(_));
+        let is_new = !std::mem::take(&mut self.is_refused) && !matches!(self.reachability, Reachability::Lost(_));
         self.report.service_status(format_args!("not connected: {outage}"));
         if let Reachability::Connected(since) = self.reachability {
             let is_short = since.elapsed() < MIN_LASTING_TIME;

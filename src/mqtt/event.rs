@@ -47,7 +47,7 @@ pub enum Event {
         receipt: Receipt,
     },
     /// The broker refused something. The client keeps trying: the tool decides whether this ends the run.
-    Refused(Error),
+    Refused(Refusal),
     /// The broker takes no message as long as one that was published. It is not sent, and neither is what was published
     /// after it, until the broker takes longer ones, or [`Client::withdraw`](super::Client::withdraw).
     TooLong(Error),
@@ -62,6 +62,39 @@ pub enum Event {
     },
     /// All queued packets went out, and the connection is closed; no event follows.
     Closed,
+}
+
+/// What the broker refused, and why.
+#[derive(Debug)]
+pub struct Refusal {
+    /// What was asked for.
+    pub of: Refused,
+    /// The error of a run that ends for this.
+    pub error: Error,
+}
+
+/// What a broker can refuse. [`Event::Up`], [`Event::Subscribed`] and [`Event::Acknowledged`] say that it accepts it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refused {
+    /// The connection.
+    Connection,
+    /// A topic filter.
+    Subscription,
+    /// A message.
+    Message,
+}
+
+impl Refused {
+    /// This is refused, for this reason.
+    pub(super) fn because(self, error: Error) -> Event {
+        Event::Refused(Refusal { of: self, error })
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        refusal.error
+    }
 }
 
 /// A message from the broker.

@@ -32,7 +32,7 @@ pub use client_session::{ClientSession, Unacknowledged};
 pub use connection_lost::ConnectionLost;
 pub use endpoint::{BrokerAddress, Endpoint, Node, Proxy, ProxyKind};
 pub(crate) use endpoint::{DEFAULT_PATH, MQTT_PORT, MQTTS_PORT};
-pub use event::{Event, Message, Receipt, Token};
+pub use event::{Event, Message, Receipt, Refusal, Refused, Token};
 pub(crate) use network::MAX_SOCKS_FIELD_LEN;
 pub use outage::Outage;
 pub use qos::Qos;

@@ -143,7 +143,7 @@ impl RecvRun<'_> {
     fn take_events(&mut self, now: Instant) -> Result<Option<Error>> {
         while !self.is_full() {
             match self.events.next_event() {
-                Err(refusal) => return Ok(Some(refusal)),
+                Err(refusal) => return Ok(Some(refusal.error)),
                 Ok(None) => break,
                 Ok(Some(BrokerEvent::TooLong(refusal))) if !self.limit_messages() => return Ok(Some(refusal)),
                 Ok(Some(event)) => self.handle(event, now)?,

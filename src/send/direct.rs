@@ -73,6 +73,15 @@ impl<'a> Direct<'a> {
         at_end || self.split.next(buffer.data(), buffer.max_data, at_end).is_some()
     }
 
+    /// The error of ending for this cause; with `exit` where data is not delivered.
+    fn ended_by(&self, cause: Error, exit: Exit, in_flight: Pending) -> Error {
+        if !self.pending(in_flight).has_data() {
+            return cause;
+        }
+        let hint = cause.hint_text().map(str::to_owned);
+        self.undelivered(exit, &cause.to_string(), in_flight).hint_if(hint)
+    }
+
     /// What was read and is not in a message yet.
     fn buffered(&self) -> Pending {
         let ReadProgress::Reading(buffer) = &self.progress else { return Pending::default() };
@@ -174,7 +183,7 @@ impl MessageSource for Direct<'_> {
         stream.cut_again(withdrawn, turn.now, turn.rng)
     }
 
-    fn reseal(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<u64> {
+    fn reseal(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Option<u64>> {
         stream.reseal(turn.now, turn.rng)
     }
 
@@ -216,11 +225,12 @@ impl MessageSource for Direct<'_> {
     }
 
     fn interrupted(&self, cause: Error, in_flight: Pending) -> Error {
-        if !self.pending(in_flight).has_data() {
-            return cause;
-        }
-        let hint = cause.hint_text().map(str::to_owned);
-        self.undelivered(Exit::DataLost, &cause.to_string(), in_flight).hint_if(hint)
+        self.ended_by(cause, Exit::DataLost, in_flight)
+    }
+
+    fn refused(&self, refusal: Error, in_flight: Pending) -> Error {
+        let exit = refusal.exit();
+        self.ended_by(refusal, exit, in_flight)
     }
 }
 

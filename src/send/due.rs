@@ -22,8 +22,9 @@
 //! that is sent by time", has the places. What holds there:
 //!
 //! - Its time runs while nothing waits to be delivered, which [`SendRun::observe_waiting`] tells `Timeouts::observe` in
-//!   each turn, or messages pile up while the broker or the receiver is away. Publishing one starts the time anew at once:
-//!   `observe` is next called after the loop of `SendRun::transfer`, which would publish one after another until then.
+//!   each turn, or messages pile up while the broker or the receiver is away. `SendRun::publish`, which every
+//!   message passes, starts the time anew at once: `observe` is next called after the loop of `SendRun::transfer`, which
+//!   would publish one after another until then.
 //! - It is made where the source says [`NextMessage::NoInput`](super::source::NextMessage) and there is a connection.
 //!   `Blocked` means that it has to wait, `Ended` that it is too late for it.
 //! - The source gives it its position, as it does for data. `Direct` begins the stream and looks whether another one is
@@ -52,7 +53,8 @@ impl SendRun<'_> {
         let resend = self.stream.deadline().filter(|_| self.is_path_clear());
         let space_at = self.stream.space().and_then(SpaceWait::retry_at);
         let will_at = self.registration.will.deadline();
-        let others = [resend, space_at, self.gate.opens_at(), self.source.deadline(now), will_at];
+        let retry_at = self.retried.retry_at(now);
+        let others = [resend, space_at, self.gate.opens_at(), self.source.deadline(now), will_at, retry_at];
         next_deadline(now, self.timeouts.deadlines().map(Some).chain(others))
     }
 
@@ -63,9 +65,9 @@ impl SendRun<'_> {
             self.stream.ignore_silence(now);
         }
         let mut progressed = false;
-        while self.is_gate_open()
-            && let Some(message) = self.stream.next_due(now, &mut self.rng)?
-        {
+        while self.is_gate_open() {
+            let due = self.stream.next_due(now, &mut self.rng);
+            let Some(Some(message)) = self.unless_retried(due, now)? else { break };
             self.publish(message, now)?;
             progressed = true;
         }

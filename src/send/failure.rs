@@ -1,6 +1,6 @@
 //! Why a run ends before everything is delivered.
 
-use crate::Error;
+use crate::{Error, Exit};
 
 /// Why a run ends before everything is delivered.
 pub(super) enum SendFailure {
@@ -18,3 +18,10 @@ impl From<Error> for SendFailure {
 
 /// What the loop does, and why it ends where that fails.
 pub(super) type RunResult<T> = std::result::Result<T, SendFailure>;
+
+/// The messages in a spool are to be cut into smaller ones, and the disk has no space for that.
+pub(super) fn cannot_recut() -> Error {
+    Error::new(Exit::TryAgain, "cannot cut the messages in the spool into smaller messages")
+        .because("the disk is full")
+        .hint("make room on the disk, or set max_message to the value that it had when the spool was filled")
+}

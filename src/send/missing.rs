@@ -12,6 +12,9 @@ impl SendRun<'_> {
     /// The error of waiting no longer, for this reason: how much is not delivered, and what was missing. If that was
     /// the broker, the exit status is not that of a timeout.
     pub(super) fn undelivered(&self, exit: Exit, what: &str) -> Error {
+        if let Some(refusal) = self.retried.refusal() {
+            return self.source.refused(refusal.clone().and_because(what), self.in_flight());
+        }
         let outage = self.events.outage();
         let exit = if outage.is_some() && exit == Exit::TryAgain { Exit::Unavailable } else { exit };
         let is_disk_full = self.stream.space().and_then(SpaceWait::retry_at).is_some();

@@ -31,7 +31,8 @@
 //! by time. `gate` is the one way to the client, with all that limits it: its head is the recipe for another limit.
 //! `unpublished` has the messages that a stream has made and not published. `run_end` has how the run ends, and the
 //! count of the data that is not delivered then. `replies` has the receiver's replies, with `--confirm`; `timeouts`
-//! says when a run that waits gives up, and `missing` whom it names then.
+//! says when a run that waits gives up, and `missing` whom it names then; `retried_failure` has what would end a run
+//! with a spool, while its input is open.
 
 mod busy_spool;
 mod data_in_flight;
@@ -52,6 +53,7 @@ mod record_check;
 mod record_cutter;
 mod replies;
 mod reply_topics;
+mod retried_failure;
 mod run;
 mod run_end;
 mod sealed;
@@ -78,6 +80,7 @@ use self::read_times::ReadTimes;
 use self::record_check::{RecordCheck, max_line_record_len};
 use self::record_cutter::RecordCutter;
 use self::reply_topics::ReplyTopics;
+use self::retried_failure::RetriedFailure;
 use self::run::{Registration, SendRun};
 use self::sealed::SealedStream;
 use self::source::MessageSource;
@@ -163,7 +166,8 @@ pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> 
     let gate = Gate::new(&link.config.mqtt, paces(link));
     let will = LastWill::new(options.will.clone(), link.config.mqtt.qos);
     let registration = Registration { reply_topics: ReplyTopics::default(), will };
-    SendRun { events, report, source, stream, registration, gate, timeouts, rng }.finish()
+    let retried = RetriedFailure::none();
+    SendRun { events, report, source, stream, registration, gate, timeouts, retried, rng }.finish()
 }
 
 /// Gives up what a run with a spool does not need. The spool, and the directories of the session that the run may wait for, are

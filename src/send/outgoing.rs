@@ -221,9 +221,10 @@ pub(super) trait ConfirmedStream {
         Ok(false)
     }
 
-    /// Seals what is not confirmed again, in a stream of the current session; returns how many messages that are.
-    fn reseal(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<u64> {
-        Ok(0)
+    /// Seals what is not confirmed again, in a stream of the current session; returns how many messages that are, or `None`
+    /// while the disk is full, and nothing has changed.
+    fn reseal(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<u64>> {
+        Ok(Some(0))
     }
 
     /// Whether the stream is closed, and the receiver has written all data of it and of those before it: nothing that is

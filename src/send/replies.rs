@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::failure::{RunResult, SendFailure};
 use super::outgoing::Reply;
+use super::retried_failure::FailureCause;
 use super::run::SendRun;
 use super::source::Turn;
 use crate::mqtt::Message;
@@ -19,10 +20,16 @@ const SESSION_SHARED: &str = "two devices use this session: a copy of this devic
 /// The session of the stream is not on this device any more.
 const SESSION_GONE: &str = "the session is gone";
 
+fn not_understood() -> Error {
+    Error::new(Exit::Protocol, NOT_UNDERSTOOD).hint("install this version on the other device, too")
+}
+
 impl SendRun<'_> {
     /// Acts on what arrived on one of the [`ReplyTopics`](super::reply_topics::ReplyTopics).
     pub(super) fn handle_reply(&mut self, message: &Message, now: Instant) -> RunResult<()> {
-        match self.stream.receive(message, now)? {
+        let reply = self.stream.receive(message, now);
+        let Some(reply) = self.unless_retried(reply, now)? else { return Ok(()) };
+        match reply {
             Reply::Nothing => Ok(()),
             Reply::Rejected(rejected) => {
                 self.report.verbose(format_args!("dropped a message: {rejected}"));
@@ -32,16 +39,17 @@ impl SendRun<'_> {
             Reply::Confirmed(position) => self.confirmed(position, now),
             Reply::Refused(seq) => {
                 self.report.verbose(format_args!("message {seq} of the stream is refused"));
-                Err(self.not_understood())
+                self.fail(FailureCause::NotUnderstood, not_understood(), now)
             }
             // Nothing of ours was taken under this number, and nothing will be.
             Reply::Copied => {
-                let resent = count(self.reseal(now)?, "message");
+                let Some(resent) = self.reseal(now)? else { return Ok(()) };
+                let resent = count(resent, "message");
                 self.report.warning(format_args!("{SESSION_SHARED}; resent in another stream: {resent}"));
                 Ok(())
             }
             Reply::SessionLost => {
-                let duplicates = self.reseal(now)?;
+                let duplicates = self.reseal(now)?.unwrap_or(0);
                 if duplicates > 0 {
                     // It may have written them before it lost what it knew of them.
                     let messages = count(duplicates, "message");
@@ -52,7 +60,8 @@ impl SendRun<'_> {
                 Ok(())
             }
             Reply::SessionDeleted if self.source.keeps_undelivered() => {
-                let resent = count(self.reseal(now)?, "message");
+                let Some(resent) = self.reseal(now)? else { return Ok(()) };
+                let resent = count(resent, "message");
                 self.report.info(format_args!("{SESSION_GONE}; resent under the new session: {resent}"));
                 Ok(())
             }
@@ -66,16 +75,11 @@ impl SendRun<'_> {
     fn confirmed(&mut self, position: u64, now: Instant) -> RunResult<()> {
         self.registration.reply_topics.delivered();
         self.timeouts.progress(now);
+        self.retried.succeeded(FailureCause::NotUnderstood);
         if self.timeouts.end_silence() {
             self.report.info("confirms are arriving again");
         }
         Ok(self.source.confirmed(position)?)
-    }
-
-    fn not_understood(&self) -> SendFailure {
-        let left = self.unfinished(Exit::Protocol, NOT_UNDERSTOOD);
-        let hint = "install this version on the other device, too";
-        SendFailure::GivenUp(Error::new(Exit::Protocol, left.to_string()).hint(hint))
     }
 
     fn session_gone(&self) -> SendFailure {
@@ -101,12 +105,15 @@ impl SendRun<'_> {
     }
 
     /// Nothing more can be confirmed under the session of the stream: what is not, is sealed again under the current one.
-    /// Returns how many messages that are.
-    fn reseal(&mut self, now: Instant) -> RunResult<u64> {
+    /// Returns how many messages that are, or `None` while the disk is full: the receiver is asked again, and says the same.
+    fn reseal(&mut self, now: Instant) -> RunResult<Option<u64>> {
         let in_flight = self.in_flight();
         let mut turn = Turn { now, connected: self.events.is_connected(), rng: &mut self.rng };
         let resealed = self.source.reseal(&mut *self.stream, &mut turn);
         let resent = resealed.map_err(|cause| self.not_resealed(cause, in_flight))?;
+        if resent.is_none() {
+            return Ok(None);
+        }
         self.timeouts.progress(now);
         self.registration.reply_topics.follow(&*self.stream, &mut self.events.broker, now)?;
         Ok(resent)

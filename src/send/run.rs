@@ -18,14 +18,15 @@ use super::gate::Gate;
 use super::last_will::LastWill;
 use super::outgoing::{OutgoingMessage, OutgoingStream};
 use super::reply_topics::ReplyTopics;
+use super::retried_failure::{FailureCause, RetriedFailure};
 use super::source::{MessageSource, NextMessage, Turn};
 use super::timeouts::Timeouts;
 use crate::config::MIN_MESSAGE;
 use crate::event_loop::{BrokerEvent, EventLoop};
-use crate::mqtt::Client;
+use crate::mqtt::{Client, Refused};
 use crate::report::Reporter;
 use crate::text::count;
-use crate::{Error, Exit, Result};
+use crate::{Error, Result};
 
 /// What the broker has of a run on each connection: where replies arrive, and what it says if the run dies.
 pub(super) struct Registration {
@@ -56,6 +57,7 @@ pub(super) struct SendRun<'a> {
     pub(super) registration: Registration,
     pub(super) gate: Gate<'a>,
     pub(super) timeouts: Timeouts,
+    pub(super) retried: RetriedFailure,
     pub(super) rng: ThreadRng,
 }
 
@@ -84,6 +86,7 @@ impl SendRun<'_> {
                     continue;
                 }
             }
+            self.end_refused()?;
             let deadline = self.deadline(now);
             let input = self.source.input_fd(self.may_read(now)).map(|fd| (fd, PollFlags::IN));
             self.events.wait(input, deadline, now)?;
@@ -136,12 +139,13 @@ impl SendRun<'_> {
     }
 
     /// The next new message, where one may be made.
-    fn next_message(&mut self, now: Instant) -> Result<NextMessage> {
+    fn next_message(&mut self, now: Instant) -> RunResult<NextMessage> {
         if !self.may_seal() {
             return Ok(NextMessage::Blocked);
         }
         let mut turn = Turn { now, connected: self.events.is_connected(), rng: &mut self.rng };
-        self.source.next(&mut *self.stream, &mut turn)
+        let next = self.source.next(&mut *self.stream, &mut turn);
+        Ok(self.unless_retried(next, now)?.unwrap_or(NextMessage::Blocked))
     }
 
     pub(super) fn is_gate_open(&self) -> bool {
@@ -161,6 +165,10 @@ impl SendRun<'_> {
 
     /// The one way from the run to the client: as [`Gate::pass`].
     pub(super) fn publish(&mut self, message: OutgoingMessage, now: Instant) -> Result<()> {
+        // What is sent again is of an earlier session.
+        if message.data_len() > 0 {
+            self.retried.succeeded(FailureCause::Stream);
+        }
         if let Some(token) = self.gate.pass(message, self.stream.topic(), &mut self.events, now)? {
             self.source.published(token);
         }
@@ -190,7 +198,7 @@ impl SendRun<'_> {
             match self.events.next_event() {
                 Ok(Some(event)) => self.handle_event(event, now)?,
                 Ok(None) => return Ok(self.source.acknowledged_all()?),
-                Err(refusal) => return Err(self.refused(refusal)),
+                Err(refusal) => self.fail(FailureCause::Refused(refusal.of), refusal.error, now)?,
             }
         }
     }
@@ -199,6 +207,7 @@ impl SendRun<'_> {
         match event {
             BrokerEvent::Connected => {
                 self.report.ready();
+                self.retried.succeeded(FailureCause::Refused(Refused::Connection));
                 self.registration.will.connected(&mut self.events.broker);
                 self.limit_messages();
             }
@@ -207,8 +216,12 @@ impl SendRun<'_> {
                 self.registration.will.disconnected();
             }
             BrokerEvent::TooLong(refusal) => self.cut_again(refusal, now)?,
-            BrokerEvent::Subscribed { filter, .. } => self.registration.reply_topics.subscription_accepted(&filter),
+            BrokerEvent::Subscribed { filter, .. } => {
+                self.retried.succeeded(FailureCause::Refused(Refused::Subscription));
+                self.registration.reply_topics.subscription_accepted(&filter);
+            }
             BrokerEvent::Acknowledged(token) => {
+                self.retried.succeeded(FailureCause::Refused(Refused::Message));
                 self.gate.acknowledged(token);
                 // That the broker has a message says nothing of the receiver.
                 if !self.stream.is_confirmed() {
@@ -229,9 +242,8 @@ impl SendRun<'_> {
     /// ones.
     fn cut_again(&mut self, refusal: Error, now: Instant) -> RunResult<()> {
         if self.stream.max_message() > self.events.broker.max_payload(self.stream.topic()) {
-            return Err(self.refused(refusal));
+            return self.fail(FailureCause::Refused(Refused::Message), refusal, now);
         }
-        let unfinished = self.unfinished(Exit::Failed, "refused by the broker");
         let in_flight = self.in_flight();
         let mut withdrawn = Vec::new();
         for (token, payload) in self.events.broker.withdraw() {
@@ -241,8 +253,7 @@ impl SendRun<'_> {
         let mut turn = Turn { now, connected: self.events.is_connected(), rng: &mut self.rng };
         let cut = self.source.cut_again(withdrawn, &mut *self.stream, &mut turn);
         let Some(duplicates) = cut.map_err(|cause| self.not_resealed(cause, in_flight))? else {
-            self.report.info(unfinished);
-            return Err(SendFailure::GivenUp(self.source.refused(refusal)));
+            return Err(SendFailure::GivenUp(self.source.refused(refusal, in_flight)));
         };
         if duplicates > 0 {
             self.report.warning(format_args!(

@@ -1,7 +1,7 @@
 //! How a run ends, and what it says then of what is not delivered.
 //!
 //! It ends when all is delivered (`SendRun::deliver`), when a timeout or a signal says so ([`SendRun::is_stopped`]), when
-//! the broker refuses something ([`SendRun::refused`]), or when something fails that it needs. Each way passes
+//! the broker or the receiver refuses something ([`SendRun::fail`]), or when something else fails that it needs. Each way passes
 //! [`SendRun::finish`]. What is not delivered is counted in one place, [`SendRun::in_flight`], to which the source adds
 //! what it has ([`MessageSource::pending`](super::source::MessageSource::pending)): whatever holds messages back must be
 //! in these counts, or a run ends without them.
@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use super::failure::{RunResult, SendFailure};
 use super::outgoing::OutgoingMessage;
+use super::retried_failure::FailureCause;
 use super::run::SendRun;
 use super::source::larger;
 use super::timeouts::{STOPPED, STOPPED_AT_ONCE};
@@ -71,12 +72,34 @@ impl SendRun<'_> {
         }
     }
 
-    /// How the run ends where the broker refuses something.
-    pub(super) fn refused(&self, refusal: Error) -> SendFailure {
-        if self.pending().messages > 0 {
-            self.report.info(self.unfinished(Exit::Failed, "refused by the broker"));
+    /// Something fails that may succeed later: that ends the run, now or once it takes no more input.
+    pub(super) fn fail(&mut self, cause: FailureCause, error: Error, now: Instant) -> RunResult<()> {
+        if self.source.is_collecting() {
+            self.retried.failed(cause, error, self.report, now);
+            return Ok(());
         }
-        SendFailure::GivenUp(self.source.refused(refusal))
+        Err(SendFailure::GivenUp(self.source.refused(error, self.in_flight())))
+    }
+
+    /// What the stream did; `None` where it cannot continue for now, and the run waits for that.
+    pub(super) fn unless_retried<T>(&mut self, outcome: Result<T>, now: Instant) -> RunResult<Option<T>> {
+        match outcome {
+            Err(error) if error.exit() == Exit::TryAgain && self.source.is_collecting() => {
+                self.retried.failed(FailureCause::Stream, error, self.report, now);
+                Ok(None)
+            }
+            outcome => Ok(Some(outcome?)),
+        }
+    }
+
+    /// Ends the run if it takes no more input, and something is still refused.
+    pub(super) fn end_refused(&self) -> RunResult<()> {
+        match self.retried.refusal() {
+            Some(error) if !self.source.is_collecting() => {
+                Err(SendFailure::GivenUp(self.source.refused(error.clone(), self.in_flight())))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether a timeout or a signal ends the run now.

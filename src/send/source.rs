@@ -118,8 +118,9 @@ pub(super) trait MessageSource {
         None
     }
 
-    /// Seals what is not confirmed again, under the current session; returns how many messages that are.
-    fn reseal(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<u64>;
+    /// Seals what is not confirmed again, under the current session; returns how many messages that are, or `None` while the
+    /// disk is full: what asked for it comes again.
+    fn reseal(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Option<u64>>;
 
     /// The broker takes no messages as long as some that were published, and [`MessageSource::limit_records`] said so:
     /// what is in them goes in shorter ones. `withdrawn` are those that were taken back, oldest first. Returns as
@@ -169,6 +170,12 @@ pub(super) trait MessageSource {
         false
     }
 
+    /// Whether more input may come, or be written to the disk, that only this run can keep. What the network refuses does not
+    /// end a run while this is true.
+    fn is_collecting(&self) -> bool {
+        false
+    }
+
     /// Whether all that was read is delivered, though the stream may not be over: the next run can end that. Without a
     /// disk there is no next run.
     fn is_delivered(&self) -> bool {
@@ -188,10 +195,9 @@ pub(super) trait MessageSource {
     /// says how much data is not delivered; where that is lost, with [`Exit::DataLost`].
     fn interrupted(&self, cause: Error, in_flight: Pending) -> Error;
 
-    /// The error of ending because the broker refuses something, or a message.
-    fn refused(&self, refusal: Error) -> Error {
-        refusal
-    }
+    /// The error of ending because the broker or the receiver refuses something: the refusal, which decides the exit
+    /// status, and how much data is not delivered.
+    fn refused(&self, refusal: Error, in_flight: Pending) -> Error;
 
     /// Another process has something for this source.
     fn woken(&mut self) -> Result<()> {

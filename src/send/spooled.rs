@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::failure::SendFailure;
+use super::failure::{SendFailure, cannot_recut};
 use super::intake::{Intake, LOCK_RETRY_INTERVAL};
 use super::outgoing::{OutgoingMessage, OutgoingStream};
 use super::source::{Amount, MessageSource, NextMessage, Turn, larger};
@@ -158,16 +158,19 @@ impl<'a> Spooled<'a> {
         Error::new(exit, what).because(format!("left in the spool {}: {left}", show(self.spool.path())))
     }
 
+    /// The error of ending for this cause, which says what the spool keeps, if there is anything.
+    fn ended_by(&self, cause: Error) -> Error {
+        if self.intake.unwritten() == 0 && self.is_empty() {
+            return cause;
+        }
+        let hint = cause.hint_text().map(str::to_owned);
+        self.left(cause.exit(), &cause.to_string()).hint_if(hint)
+    }
+
     /// Whether nothing waits in the spool.
     pub(super) fn is_empty(&self) -> bool {
         self.pending(Pending::default()).messages == 0
     }
-}
-
-fn cannot_recut() -> Error {
-    Error::new(Exit::TryAgain, "cannot cut the messages in the spool into smaller messages")
-        .because("the disk is full")
-        .hint("make room on the disk, or set max_message to the value that it had when the spool was filled")
 }
 
 impl MessageSource for Spooled<'_> {
@@ -286,8 +289,8 @@ impl MessageSource for Spooled<'_> {
         next_deadline(now, [self.intake.deadline(now), self.look_at, retry_at])
     }
 
-    fn reseal(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<u64> {
-        stream.reseal_records(&mut self.spool, turn.now)
+    fn reseal(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Option<u64>> {
+        stream.reseal_records(&mut self.spool, turn.now).map(Some)
     }
 
     fn keeps_undelivered(&self) -> bool {
@@ -334,6 +337,10 @@ impl MessageSource for Spooled<'_> {
         self.input_fd(true).is_some()
     }
 
+    fn is_collecting(&self) -> bool {
+        !self.has_all_input()
+    }
+
     fn is_delivered(&self) -> bool {
         self.has_all_input() && self.spool.is_empty()
     }
@@ -354,21 +361,19 @@ impl MessageSource for Spooled<'_> {
     }
 
     fn interrupted(&self, cause: Error, _in_flight: Pending) -> Error {
+        let is_known = cause.exit() != Exit::DataLost || self.intake.unwritten() > 0;
         // Of a damaged spool nobody knows what is left.
-        let exit = cause.exit();
-        if self.intake.unwritten() == 0 && (self.is_empty() || exit == Exit::DataLost) {
-            return cause;
-        }
-        let hint = cause.hint_text().map(str::to_owned);
-        self.left(exit, &cause.to_string()).hint_if(hint)
+        if is_known { self.ended_by(cause) } else { cause }
     }
 
-    fn refused(&self, refusal: Error) -> Error {
-        if refusal.exit() != Exit::DataLost {
-            return refusal;
-        }
-        let hint = refusal.hint_text().map(|hint| format!("{hint}; the next run then cuts the messages in the spool"));
-        self.left(Exit::TryAgain, &refusal.to_string()).hint_if(hint)
+    fn refused(&self, refusal: Error, _in_flight: Pending) -> Error {
+        // What is too long is not lost here.
+        self.ended_by(match refusal.exit() {
+            Exit::DataLost => {
+                refusal.exit_as(Exit::TryAgain).and_hint("the next run then cuts the messages in the spool")
+            }
+            _ => refusal,
+        })
     }
 
     fn woken(&mut self) -> Result<()> {

@@ -75,14 +75,16 @@ pub(crate) trait RecordStore {
     fn append(&mut self, records: &[Record<'_>]) -> Result<Appended>;
 }
 
-/// What was appended.
+/// What was appended. Where that is nothing, no event says when it is of use to try again: who appends takes a time for that,
+/// as the run's deadline has it for input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Appended {
     /// So many records, and at least one if there was any.
     Records(usize),
     /// Nothing: the disk has no room for them.
     DiskFull,
-    /// Nothing: the spool has no room for the first one.
+    /// Nothing: the spool has no room for the first one. Only an [`Inlet`](super::Inlet) says so: a run that sends reads no
+    /// more than there is room for.
     Full,
     /// Nothing: another run appends now.
     Busy,

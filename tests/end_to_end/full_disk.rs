@@ -253,6 +253,32 @@ fn a_stream_ends_under_a_new_session_once_there_is_space() {
     receiver.stop().succeeded().wrote(&expected);
 }
 
+/// The receiver lost its sessions, and the disk has no room for the stream that takes what it has not confirmed.
+#[test]
+fn what_is_not_confirmed_is_resent_under_a_new_session_once_there_is_space() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    let mut sender = sending_without_space(&pair, &["--confirm", "--each"], "2..4");
+    sender.write("one\n");
+    receiver.wait_for_stdout(b"one\n");
+    receiver.stop().succeeded();
+    for (path, _) in pair.slave.runtime_files() {
+        std::fs::remove_file(path).unwrap();
+    }
+    sender.write("two\n");
+    sender.wait_for("waiting for sts-recv");
+    pair.agree();
+    let receiver = pair.slave.listen(&[]);
+    sender.wait_for(WAITS);
+    sender.wait_for("the other device has lost the session");
+    sender.close_stdin();
+    let ended = sender.wait().succeeded();
+    assert_waited(&ended.stderr, "what is sent");
+    assert!(ended.stderr.contains("possibly duplicated: 1 message"), "{}", ended.stderr);
+    receiver.stop().succeeded().wrote(b"two\n");
+}
+
 #[test]
 fn a_run_without_space_and_without_a_broker_names_both() {
     let mut broker = Broker::start();

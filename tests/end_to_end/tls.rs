@@ -146,8 +146,9 @@ fn the_line_that_the_error_proposes_pins_the_key_and_no_other() {
     let pin = ended.stderr.split_once("tls_pin = ").unwrap().1.trim_end();
     let pinned = format!("tls_pin={pin}");
     // The command that it names shows the same.
-    let command = ended.stderr.split_once('(').unwrap().1.split_once(')').unwrap().0;
-    let shown = Command::new("sh").arg("-c").arg(command.replace("CERTIFICATE", text(&files.cert))).output().unwrap();
+    let command = &ended.stderr[ended.stderr.find("openssl").unwrap()..];
+    let command = command.split_once(')').unwrap().0.replace("CERTIFICATE", text(&files.cert));
+    let shown = Command::new("sh").arg("-c").arg(command).output().unwrap();
     assert_eq!(pin.strip_prefix("SHA256:"), Some(String::from_utf8(shown.stdout).unwrap().trim_end()));
     send(&device, &["-o", &pinned]).succeeded();
     // Name and dates are of no concern then.

@@ -9,7 +9,7 @@ use super::refusal;
 use super::subscriptions::PendingSubscription;
 use crate::mqtt::connection_lost::MIN_CLOSED;
 use crate::mqtt::reconnect_delay::ReconnectDelay;
-use crate::mqtt::{Event, Token};
+use crate::mqtt::{Event, Refused, Token};
 
 /// A connection that lived this long was a stable one, and does not speak against its node.
 pub(in crate::mqtt) const MIN_STABLE_LIFETIME: Duration = Duration::from_secs(5);
@@ -249,7 +249,7 @@ impl ConnectionHistory {
         // A tool that continues all the same is told again after as much evidence.
         self.suspect = Some(Suspect { token, times: if refused { 0 } else { times }, since });
         if refused {
-            return Some(Event::Refused(refusal::message(publish, times)));
+            return Some(Refused::Message.because(refusal::message(publish, times)));
         }
         (times == MIN_SUSPICIOUS).then(|| Event::Warning(refusal::suspect(publish, times)))
     }

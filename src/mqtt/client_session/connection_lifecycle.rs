@@ -8,7 +8,7 @@ use super::connection_history::EndedConnection;
 use super::{ClientSession, ConnectionState, SessionDoubt, refusal};
 use crate::mqtt::codec::Connect;
 use crate::mqtt::connection_lost::MIN_CLOSED;
-use crate::mqtt::{Event, Outage, Will};
+use crate::mqtt::{Event, Outage, Refused, Will};
 use crate::{Error, Result};
 
 impl ClientSession {
@@ -45,7 +45,7 @@ impl ClientSession {
 
     /// There will be no transport until something is changed; `error` is for [`Event::Refused`].
     pub(in crate::mqtt) fn transport_refused(&mut self, error: Error) {
-        self.events.push_back(Event::Refused(error));
+        self.events.push_back(Refused::Connection.because(error));
     }
 
     /// This end drops the connection for what came below MQTT: that is no answer to anything that was asked for.

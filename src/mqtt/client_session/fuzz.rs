@@ -170,7 +170,9 @@ impl FuzzedClient {
                 }
                 Event::Message(message) => self.receipts.push(message.receipt),
                 Event::Oversize { receipt, .. } => self.receipts.push(receipt),
-                Event::Refused(error) | Event::Warning(error) => check_text(&error.to_string()),
+                Event::Refused(crate::mqtt::Refusal { error, .. }) | Event::Warning(error) => {
+                    check_text(&error.to_string());
+                }
                 Event::Note(text) => check_text(&text),
                 Event::Down { outage, .. } => check_text(&outage.to_string()),
                 _ => {}

@@ -9,7 +9,7 @@ use super::incoming_publishes::IncomingPublish;
 use super::keep_alive::KeepAlive;
 use super::{ClientSession, ConnectionState, MAX_ANSWERS, MAX_WRITE_BUFFER, SessionDoubt, refusal};
 use crate::mqtt::codec::{Capabilities, ConnAck, Packet, Reason, ReasonClass};
-use crate::mqtt::{ConnectionLost, Event, Message, Receipt, foreign_protocol};
+use crate::mqtt::{ConnectionLost, Event, Message, Receipt, Refused, foreign_protocol};
 use crate::text::escape;
 
 impl ClientSession {
@@ -102,7 +102,7 @@ impl ClientSession {
         let lowers_will =
             options.will.as_ref().is_some_and(|will| limits.lower_for_will(will, reason.code, capabilities));
         if reason.class() == ReasonClass::Refusal && !reason.is_unexplained() && !lowers_will {
-            self.events.push_back(Event::Refused(error));
+            self.events.push_back(Refused::Connection.because(error));
         }
         lost
     }
@@ -186,7 +186,7 @@ impl ClientSession {
     fn auth_wanted(&mut self) -> ConnectionLost {
         let error = refusal::auth_wanted();
         let lost = ConnectionLost::new(error.to_string());
-        self.events.push_back(Event::Refused(error));
+        self.events.push_back(Refused::Connection.because(error));
         lost
     }
 }

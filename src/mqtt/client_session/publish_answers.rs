@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{ClientSession, ConnectionState, refusal};
 use crate::mqtt::codec::{Reason, ReasonClass, ReasonCode, Request};
-use crate::mqtt::{ConnectionLost, Event, Qos, Token};
+use crate::mqtt::{ConnectionLost, Event, Qos, Refused, Token};
 
 /// Pauses in a row after which a refusal without a cause is final: half a minute.
 const MIN_PAUSES: u32 = 5;
@@ -66,7 +66,7 @@ impl ClientSession {
                 ReasonClass::Temporary | ReasonClass::Success => false,
             };
             if is_final {
-                self.events.push_back(Event::Refused(refusal::publish(&publish, reason)));
+                self.events.push_back(Refused::Message.because(refusal::publish(&publish, reason)));
             } else if pauses == 1 {
                 self.events.push_back(Event::Warning(refusal::publish_for_now(&publish, reason)));
             }
@@ -82,7 +82,7 @@ impl ClientSession {
         let Some(publish) = attempted else { return lost };
         if self.history.suspects_oldest() && keep_alive.was_ping_answered() {
             // It went alone, so it is the one.
-            self.events.push_back(Event::Refused(refusal::publish_ended(&publish, reason)));
+            self.events.push_back(Refused::Message.because(refusal::publish_ended(&publish, reason)));
         }
         self.history.suspect(publish.token, now);
         lost

@@ -10,7 +10,7 @@ use super::outgoing_publishes::MAX_PUBLISH_ID;
 use super::refusal;
 use crate::backoff::Backoff;
 use crate::mqtt::codec::{Reason, ReasonClass, Request};
-use crate::mqtt::{ConnectionLost, Event, Qos, topic};
+use crate::mqtt::{ConnectionLost, Event, Qos, Refused, topic};
 use crate::{Error, Exit, Result};
 
 /// The number of packet identifiers above those for PUBLISH.
@@ -104,7 +104,7 @@ impl Subscription {
         let is_final =
             refused.count >= MIN_REFUSALS && now.saturating_duration_since(refused.since) >= MIN_REFUSED_TIME;
         if is_final && !may_pass {
-            return Some(Event::Refused(refusal::subscription(&self.filter, refused_by, reason)));
+            return Some(Refused::Subscription.because(refusal::subscription(&self.filter, refused_by, reason)));
         }
         (refused.count == 1).then(|| Event::Warning(refusal::subscription_for_now(&self.filter, refused_by, reason)))
     }

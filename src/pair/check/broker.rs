@@ -91,7 +91,7 @@ impl BrokerCheck<'_> {
                     }
                 }
                 Ok(None) => return Ok(false),
-                Err(refusal) => return self.findings.bad(self.step.name(), refusal).map(|()| true),
+                Err(refusal) => return self.findings.bad(self.step.name(), refusal.error).map(|()| true),
             }
         }
     }

@@ -31,7 +31,7 @@ pub(super) struct Confirms {
     /// Opens the confirms: they arrive in a stream of the receiver's own.
     receiver: Receiver,
     /// The session of which it is written down that the receiver uses it.
-    proven: Option<SessionId>,
+    pub(super) proven: Option<SessionId>,
     /// The receiver was asked whether it still has the session, and has not answered.
     pub(super) open_query: Option<OpenQuery>,
 }
@@ -48,8 +48,7 @@ enum News {
 
 impl Confirms {
     pub(super) fn new(asked_for: bool, now: Instant) -> Self {
-        let queue = RetransmitQueue::new(MAX_UNCONFIRMED, now);
-        let receiver = Receiver::new();
+        let (queue, receiver) = (RetransmitQueue::new(MAX_UNCONFIRMED, now), Receiver::new());
         Self { asked_for, queue, confirmed_earlier: false, retained: None, receiver, proven: None, open_query: None }
     }
 
@@ -65,8 +64,7 @@ impl Confirms {
     /// Opens confirms under the sessions that are usable now.
     pub(super) fn use_sessions(&mut self, sessions: &LinkSessions) {
         if self.asked_for {
-            let usable = sessions.usable();
-            self.receiver.update(usable.map(|stored| (stored.session.clone(), stored.standing)));
+            self.receiver.update(sessions.usable().map(|stored| (stored.session.clone(), stored.standing)));
         }
     }
 
@@ -238,9 +236,7 @@ impl ConfirmedStream for SealedStream {
         Ok(match self.confirms.receive(payload, (sender.id(), sender.salt()), now) {
             Ok(Some(News::Confirmed(seq))) => {
                 self.confirms.open_query = None;
-                if self.confirms.proven.replace(session.id) != Some(session.id) {
-                    self.sessions.prove(session)?;
-                }
+                self.confirms.prove(session, &self.sessions)?;
                 Reply::Confirmed(sender.position_of(seq).position)
             }
             Ok(Some(News::Refused(seq))) => Reply::Refused(seq),
@@ -258,11 +254,15 @@ impl ConfirmedStream for SealedStream {
         Ok(self.is_session_deleted(now)? && self.sessions.current().is_err())
     }
 
-    fn reseal(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<u64> {
+    fn reseal(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<u64>> {
+        if !self.space.may_write(now) {
+            return Ok(None);
+        }
         if let Some(stream) = self.state.stream() {
             self.ended.settled(&stream.sender);
         }
-        self.reseal_unconfirmed(now, rng)
+        let resealed = self.reseal_unconfirmed(now, rng);
+        self.space.unless_full(resealed, now)
     }
 
     fn is_written(&self) -> bool {

@@ -17,6 +17,11 @@ impl EndedStreams {
         Self { peer, ends: Vec::new() }
     }
 
+    /// The peer of all these streams.
+    pub(super) fn peer(&self) -> Digest {
+        self.peer
+    }
+
     /// A stream is over, and carried so many positions of its sequence.
     pub(super) fn counted(&mut self, stream: &Sender, count: u32) {
         self.put(stream, Some(StreamEnd { count, continues: stream.continues() }));

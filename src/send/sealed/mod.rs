@@ -28,7 +28,6 @@ use self::switching::{ActiveStream, SealingState};
 use super::SendOptions;
 use super::outgoing::{OutgoingMessage, OutgoingStream};
 use super::unpublished::Unpublished;
-use crate::Result;
 use crate::crypto::schedule::{Digest, Topics};
 use crate::link::Link;
 use crate::peers::LinkPeers;
@@ -37,6 +36,7 @@ use crate::sessions::LinkSessions;
 use crate::space_wait::SpaceWait;
 use crate::spool::Pending;
 use crate::stream::{Content, Continues, Preamble, SentTime, max_record_len};
+use crate::{Error, Exit, Result};
 
 /// The stream of a run, or one after another.
 pub(super) struct SealedStream {
@@ -81,6 +81,21 @@ impl SealedStream {
             unpublished: Unpublished::default(),
             space: SpaceWait::default(),
         })
+    }
+
+    /// The session to send under now.
+    ///
+    /// # Errors
+    /// [`Exit::TryAgain`] where there is none; [`Exit::Config`] where it is with another peer than the run began with, as the
+    /// name of that one was given to another key meanwhile.
+    fn current_session(&self) -> Result<Session> {
+        let session = self.sessions.current()?;
+        if session.peer == self.ended.peer() {
+            return Ok(session.clone());
+        }
+        Err(Error::new(Exit::Config, "another peer paired on this link")
+            .because("what was read is for the previous peer")
+            .hint("start sts-send again to send to the new one"))
     }
 
     /// A stream of a session, whose number is taken now, durably.
@@ -139,10 +154,12 @@ impl SealedStream {
         if !full && stream.checked_version == Some(version) {
             return Ok(None);
         }
-        let newest = self.sessions.current()?;
+        let newest = self.current_session()?;
+        let stream = self.state.open_stream()?;
         stream.checked_version = Some(version);
+        let is_due = full || newest.id != stream.session.id;
         self.confirms.use_sessions(&self.sessions);
-        Ok((full || newest.id != stream.session.id).then(|| newest.clone()))
+        Ok(is_due.then_some(newest))
     }
 }
 
@@ -171,7 +188,7 @@ impl OutgoingStream for SealedStream {
                 reserved.sender.limit_messages(self.max_message);
                 reserved
             }
-            None => match self.new_stream_once_space(self.sessions.current()?.clone(), None, now)? {
+            None => match self.new_stream_once_space(self.current_session()?, None, now)? {
                 Some(stream) => stream,
                 None => return Ok(None),
             },

@@ -7,11 +7,14 @@ use std::time::{Duration, Instant};
 use rand::rngs::ThreadRng;
 
 use super::SealedStream;
+use super::confirms::Confirms;
 use crate::Result;
 use crate::handshake::session_check::{self, SessionQuery};
 use crate::message::FrameType;
 use crate::send::outgoing::{OutgoingMessage, Reply};
 use crate::session::{Session, SessionId};
+use crate::sessions::LinkSessions;
+use crate::space_wait::disk_full;
 
 /// Least time between two queries. What wakes a run to ask is that it sends its oldest message again.
 const SESSION_QUERY_INTERVAL: Duration = Duration::from_secs(5);
@@ -30,6 +33,22 @@ impl OpenQuery {
 
     fn is_about(&self, about: SessionId, under: &Session) -> bool {
         (self.query.session().id, *self.query.about()) == (under.id, about)
+    }
+}
+
+impl Confirms {
+    /// The receiver has confirmed something under this session, so it uses it, which is written down once. If the disk is
+    /// full, the next confirm tries again: what is sent does not depend on it.
+    pub(super) fn prove(&mut self, session: &Session, sessions: &LinkSessions) -> Result<()> {
+        if self.proven == Some(session.id) {
+            return Ok(());
+        }
+        let proven = sessions.prove(session);
+        if disk_full(&proven).is_none() {
+            proven?;
+            self.proven = Some(session.id);
+        }
+        Ok(())
     }
 }
 

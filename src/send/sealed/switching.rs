@@ -132,6 +132,14 @@ impl SealingState {
     }
 }
 
+/// The stream that continues a sequence where another one is left.
+enum Successor {
+    /// A new one of the current session, which continues from here.
+    New(Continues),
+    /// The one that the `continued` has announced.
+    Announced,
+}
+
 impl SealedStream {
     /// Does one step towards the next stream, if one is to be entered; returns what is to be sent for it.
     pub(super) fn switch(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>> {
@@ -140,10 +148,13 @@ impl SealedStream {
                 // The continued has no position: what comes after it has the next one.
                 let position = old.sender.position_of(old.sender.next_seq());
                 self.ended.counted(&old.sender, old.sender.next_seq());
-                let session = self.sessions.current()?.clone();
-                let Some(next) = self.new_stream_once_space(session, Some(position), now)? else {
+                let next = match self.current_session() {
+                    Ok(session) => self.new_stream_once_space(session, Some(position), now),
+                    Err(error) => Err(error),
+                };
+                let Ok(Some(next)) = next else {
                     self.state = SealingState::Draining(old);
-                    return Ok(None);
+                    return next.map(|_| None);
                 };
                 let (content, message) = (Content::Continued(next.sender.id()), old.sender.buffer(0));
                 let continued = old.seal(&content, None, message, &mut self.confirms, now, rng)?;
@@ -248,6 +259,9 @@ impl SealedStream {
     ///
     /// Where messages are shorter there, they are cut, and what follows moves up: so what the receiver drops, as it has
     /// the position, is never more than it has.
+    ///
+    /// # Errors
+    /// As [`SealedStream::new_stream`]: then nothing has changed, and the same may be tried again.
     pub(super) fn reseal_messages(
         &mut self,
         first: u32,
@@ -255,9 +269,12 @@ impl SealedStream {
         now: Instant,
         rng: &mut ThreadRng,
     ) -> Result<()> {
-        let Some((old, announced, first)) = self.stream_to_replace(first) else { return Ok(()) };
-        let continues = old.sender.position_of(first);
-        let next = self.successor(announced, continues)?;
+        let Some(successor) = self.successor(first) else { return Ok(()) };
+        let begun = match successor {
+            Successor::New(continues) => Some(self.new_stream(self.current_session()?, Some(continues))?),
+            Successor::Announced => None,
+        };
+        let Some((old, next)) = self.stream_to_replace(begun) else { return Ok(()) };
         let messages = take(&mut self.confirms);
         self.abandon_stream(now);
         self.enter(next);
@@ -272,39 +289,45 @@ impl SealedStream {
         Ok(())
     }
 
-    /// Takes the stream of the messages from the seq `first` on, if there is one, and the next one where that is to take
-    /// their place. Returns the seq that this one begins after.
-    fn stream_to_replace(&mut self, first: u32) -> Option<(Box<ActiveStream>, Option<Box<ActiveStream>>, u32)> {
-        match self.state.take() {
-            SealingState::Open(old) | SealingState::Draining(old) => Some((old, None, first)),
-            // The receiver puts the announced stream behind the old one, and would take what it carries elsewhere for
-            // something else. The continued has no position.
-            SealingState::Switching { old, next } => {
-                let continued = old.sender.next_seq() - 1;
-                if first < continued {
-                    self.ended.counted(&next.sender, 0);
-                    Some((old, None, first))
-                } else {
-                    Some((old, Some(next), continued))
-                }
+    /// What takes the place of the messages from the seq `first` on, if there are any.
+    ///
+    /// The receiver puts the announced stream behind the old one, and would take what it carries elsewhere for something
+    /// else. So it is noted as unused if messages before it are sealed again.
+    fn successor(&mut self, first: u32) -> Option<Successor> {
+        match &self.state {
+            SealingState::Open(old) | SealingState::Draining(old) => {
+                Some(Successor::New(old.sender.position_of(first)))
             }
-            unchanged @ (SealingState::Idle
-            | SealingState::Reserved(_)
-            | SealingState::Starting(_)
-            | SealingState::Left) => {
+            // The continued has no position.
+            SealingState::Switching { old, next } if first < old.sender.next_seq() - 1 => {
+                self.ended.counted(&next.sender, 0);
+                Some(Successor::New(old.sender.position_of(first)))
+            }
+            SealingState::Switching { .. } => Some(Successor::Announced),
+            SealingState::Idle | SealingState::Reserved(_) | SealingState::Starting(_) | SealingState::Left => None,
+        }
+    }
+
+    /// Takes the stream whose messages are sealed again, and the one that is to take their place: the one that was `begun` for
+    /// that, or else the one that was announced.
+    fn stream_to_replace(
+        &mut self,
+        begun: Option<Box<ActiveStream>>,
+    ) -> Option<(Box<ActiveStream>, Box<ActiveStream>)> {
+        match (self.state.take(), begun) {
+            (
+                SealingState::Open(old) | SealingState::Draining(old) | SealingState::Switching { old, .. },
+                Some(begun),
+            ) => Some((old, begun)),
+            (SealingState::Switching { old, mut next }, None) => {
+                next.sender.limit_messages(self.max_message);
+                Some((old, next))
+            }
+            (unchanged, _) => {
                 self.state = unchanged;
                 None
             }
         }
-    }
-
-    /// The stream that continues a sequence: the one that was announced, or else a new one of the current session.
-    fn successor(&mut self, announced: Option<Box<ActiveStream>>, continues: Continues) -> Result<Box<ActiveStream>> {
-        let Some(mut next) = announced else {
-            return self.new_stream(self.sessions.current()?.clone(), Some(continues));
-        };
-        next.sender.limit_messages(self.max_message);
-        Ok(next)
     }
 
     /// Seals what a message carried, in as many as it takes.

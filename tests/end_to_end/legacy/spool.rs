@@ -71,11 +71,21 @@ fn lines_wait_for_the_first_session_and_for_the_next_one() {
     old.wait("the first text", |seen| seen.displayed == [b"before any session".to_vec()]);
     old.stop();
     sender.wait_for("the other device ended the session");
-    sender.wait().failed(&[75], &["run sts-pair here, then `start` on the other device"]);
+    // Its input is open: it waits for the next session.
+    sender.write("while there is none\n");
+    sender.wait_until_read();
+    let old = link.paired();
+    old.wait("the second text", |seen| seen.displayed == [b"while there is none".to_vec()]);
+    old.stop();
+    sender.wait_for_times("the other device ended the session", 2);
+    sender.write("before\n");
+    let hint = "run sts-pair here, then `start` on the other device";
+    sender.wait().failed(&[75], &["left in the spool", hint]);
     link.device.send_all(&with_spool(&["--timeout", "1"]), "between\n").failed(&[75], &["left in the spool"]);
     let old = link.paired();
     link.device.send_all(&SPOOL, "after\n").succeeded();
-    old.wait("both texts", |seen| seen.displayed == [b"between".to_vec(), b"after".to_vec()]);
+    old.wait("all texts", |seen| seen.displayed.len() == 3);
+    assert_eq!(displayed(&old), ["before", "between", "after"]);
 }
 
 #[test]

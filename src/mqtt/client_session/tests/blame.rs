@@ -59,7 +59,7 @@ fn a_message_that_ends_each_connection_is_named() {
         assert_eq!(published(&packets[1..]), [row("poison", 2, true)], "alone: then it is known to be the one");
         let events = rig.events();
         warnings += events.iter().filter(|event| matches!(event, Event::Warning(_))).count();
-        let refused = |event| if let Event::Refused(error) = event { Some(error) } else { None };
+        let refused = |event| if let Event::Refused(refusal) = event { Some(refusal.error) } else { None };
         if let Some(error) = events.into_iter().find_map(refused) {
             break error;
         }

@@ -121,7 +121,9 @@ impl Rig {
     }
 
     fn refused(&mut self) -> Option<Error> {
-        self.events().into_iter().find_map(|event| if let Event::Refused(error) = event { Some(error) } else { None })
+        self.events()
+            .into_iter()
+            .find_map(|event| if let Event::Refused(refusal) = event { Some(refusal.error) } else { None })
     }
 }
 

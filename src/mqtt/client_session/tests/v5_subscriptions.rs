@@ -60,8 +60,9 @@ fn a_topic_filter_for_which_the_broker_ends_the_connection_is_refused_by_name() 
         }
         assert!(rig.now - begin >= 10 * SECOND);
         assert_eq!(warnings(&events).len(), 1, "it is said once: {events:?}");
-        let refused =
-            events.into_iter().find_map(|event| if let Event::Refused(error) = event { Some(error) } else { None });
+        let refused = events
+            .into_iter()
+            .find_map(|event| if let Event::Refused(refusal) = event { Some(refusal.error) } else { None });
         let error = refused.unwrap();
         assert_eq!(error.exit(), Exit::Unavailable);
         let text = error.to_string();

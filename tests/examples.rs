@@ -6,8 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal};
 
 const TOOLS: [(&str, &str); 3] = [
     ("sts-pair", env!("CARGO_BIN_EXE_sts-pair")),
@@ -346,6 +350,30 @@ fn a_line_is_handed_on_to_a_local_broker_until_that_takes_it() {
     assert_eq!(output.stderr, b"sts-to-mqtt: not published, as it is not UTF-8: a line of s8\n");
     let to = "-q --each -o pubtop=sts/s7 local\n";
     assert_eq!(fs::read_to_string(at("sent")).unwrap(), format!("{to}a\tb\t\n{to}\n"));
+}
+
+/// The stand-in for `sts-send` cannot publish, and sends TERM to the script, and to nothing that it has started.
+#[test]
+fn a_bridge_to_a_local_broker_ends_with_all_that_it_started() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |path: &str| directory.path().join(path);
+    let receive = "echo '{\"peer\":\"s7\",\"text\":\"a\"}'\nexec sleep 600\n";
+    let send = "cat >/dev/null; kill $(cat script.pid); exit 69\n";
+    for (tool, script) in [("sts-recv", receive), ("sts-send", send)] {
+        fs::write(at(tool), format!("#!/bin/sh\n{script}")).unwrap();
+        fs::set_permissions(at(tool), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap());
+    let mut bridge = Command::new("dash");
+    bridge.args(["-c", "echo $$ >script.pid; exec dash \"$0\" plant local", &example("sts-to-mqtt")]);
+    bridge.current_dir(directory.path()).env("TMPDIR", directory.path()).env("PATH", path).env("STS_RETRY_PAUSE", "0");
+    let mut bridge = bridge.process_group(0).spawn().unwrap();
+    let status = bridge.wait().unwrap();
+    let group = Pid::from_child(&bridge);
+    let ended = rustix::process::test_kill_process_group(group);
+    rustix::process::kill_process_group(group, Signal::KILL).ok();
+    assert_eq!((status.code(), ended), (Some(143), Err(Errno::SRCH)));
+    assert_eq!(files_below(directory.path()), ["script.pid", "sts-recv", "sts-send"].map(str::to_owned).into());
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal};
 use sts::crypto::schedule::digest;
 
@@ -254,7 +255,7 @@ fn the_crontab_of_the_examples_keeps_two_devices_going() {
 }
 
 #[test]
-fn the_syslog_pipeline_of_the_examples_goes_on_when_its_logger_dies() {
+fn the_syslog_pipeline_of_the_examples_outlives_its_logger_and_ends_as_a_whole() {
     let broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");
     // Takes the place of logger(1), and exits at the first line that tells it to.
@@ -269,7 +270,8 @@ fn the_syslog_pipeline_of_the_examples_goes_on_when_its_logger_dies() {
     let path = command.get_envs().find(|(name, _)| *name == "PATH").unwrap().1.unwrap().to_str().unwrap().to_owned();
     command.env("PATH", format!("{}:{path}", logger.display())).env("STS_LOG_PAUSE", "0.1");
     command.process_group(0);
-    let _pipeline = Group(Process::spawn(command));
+    let mut pipeline = Process::spawn(command);
+    let group = Group(Pid::from_raw(pipeline.id().cast_signed()).unwrap());
     let log = || fs::read_to_string(pair.slave.path().join("log")).unwrap_or_default();
     let mut expected = String::new();
     for line in ["one", "die", "two", "die", "three"] {
@@ -277,15 +279,23 @@ fn the_syslog_pipeline_of_the_examples_goes_on_when_its_logger_dies() {
         writeln!(expected, "sts-{LINK}: {line}").unwrap();
         wait_until("the line to be logged", || log() == expected);
     }
+    // To the script alone, as init does.
+    pipeline.signal(Signal::TERM);
+    wait_until("the script to end", || !pipeline.is_running());
+    assert_eq!(
+        rustix::process::test_kill_process_group(group.0),
+        Err(Errno::SRCH),
+        "a process of the pipeline runs on"
+    );
+    assert_eq!(pipeline.wait().status, 143);
 }
 
 /// A process and everything that it started; killed when dropped.
-struct Group(Process);
+struct Group(Pid);
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let leader = Pid::from_raw(self.0.id().cast_signed()).unwrap();
-        rustix::process::kill_process_group(leader, Signal::KILL).ok();
+        rustix::process::kill_process_group(self.0, Signal::KILL).ok();
     }
 }
 

@@ -5,7 +5,7 @@
 //! machine shows that its loader reads that, as C libraries do of 2022 and later.
 //!
 //! `bin/package` compiles the standard library without the tables where it compiles that as well. Then there is none yet to
-//! try the linker with, and the tables that C has left stay.
+//! try the linker with, and the tables that C has left stay. Its linker, zig's, takes neither of the other two arguments.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

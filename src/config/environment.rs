@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "it looks at the environment")]
 
 use std::ffi::OsString;
+use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -124,6 +125,13 @@ impl Environment {
         Dir::create(path, Guard::Public).map_err(|error| self.explain(error))
     }
 
+    /// What root is told about keys of its own where no link of root can use them, and the machine's links belong to the
+    /// user of the services.
+    #[must_use]
+    pub(crate) fn hint_at_service(&self) -> Option<String> {
+        hint_at_service(&self.config_dirs(), files::us())
+    }
+
     /// Whether the directory of the sessions may be made where the environment says.
     ///
     /// # Errors
@@ -148,6 +156,18 @@ fn of_another(variable: &str, home: &Path) -> Option<String> {
     let owner = home.metadata().ok()?.uid();
     let said = || format!("{variable} is {}, which belongs to user {}", show(home), files::user_name(owner));
     (owner != files::us()).then(said)
+}
+
+/// As [`Environment::hint_at_service`], for the directory of the user `us` and that of the machine.
+fn hint_at_service(dirs: &[PathBuf], us: u32) -> Option<String> {
+    let [own, services] = dirs else { return None };
+    let owner = services.metadata().ok()?.uid();
+    let is_link = |entry: std::io::Result<fs::DirEntry>| {
+        entry.is_ok_and(|entry| entry.path().extension().is_some_and(|extension| extension == "conf"))
+    };
+    let has_links = own.read_dir().is_ok_and(|mut entries| entries.any(is_link));
+    (us == 0 && owner != us && !has_links)
+        .then(|| format!("for the links in {}, {}", show(services), files::run_as(owner)))
 }
 
 fn refuse_root(wrong: Option<(String, String)>) -> Result<()> {
@@ -181,5 +201,28 @@ mod tests {
         assert_eq!(env(&[]).runtime_dir(), Path::new("/run/sts"));
         assert_eq!(env(&[("XDG_RUNTIME_DIR", "/r")]).runtime_dir(), Path::new("/r/sts"));
         assert_eq!(env(&[("XDG_RUNTIME_DIR", "/r"), ("STS_RUNTIME_DIR", "/s")]).runtime_dir(), Path::new("/s"));
+    }
+
+    /// Only root can give a directory to another user.
+    #[test]
+    fn root_without_links_is_told_to_use_the_keys_of_a_service() {
+        let dir = tempfile::tempdir().unwrap();
+        let [own, services] = ["own", "services"].map(|name| dir.path().join(name));
+        let dirs = [own.clone(), services.clone()];
+        assert_eq!(hint_at_service(&dirs, 0), None, "there is no service");
+        fs::create_dir(&services).unwrap();
+        if std::os::unix::fs::chown(&services, Some(65_534), None).is_err() {
+            return;
+        }
+        let hint = hint_at_service(&dirs, 0).unwrap();
+        let said = format!("for the links in {}, run this as that user: runuser -u nobody -- ", services.display());
+        assert!(hint.starts_with(&said), "{hint}");
+        assert_eq!(hint_at_service(&dirs, 1000), None, "a login user's own key");
+        assert_eq!(hint_at_service(&dirs[..1], 0), None, "STS_CONFIG_DIR");
+        fs::create_dir(&own).unwrap();
+        fs::write(own.join("known_peers"), "").unwrap();
+        assert_eq!(hint_at_service(&dirs, 0), Some(hint));
+        fs::write(own.join("plant.conf"), "").unwrap();
+        assert_eq!(hint_at_service(&dirs, 0), None, "root has a link");
     }
 }

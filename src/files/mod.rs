@@ -35,7 +35,7 @@ pub(crate) use self::private_reader::PrivateReader;
 pub(crate) use self::publish::publish;
 pub(crate) use self::random_access::{RandomAccessFile, open_in_place, open_public, open_to_read};
 pub(crate) use self::stamp::{Stamp, stamp, target_stamp};
-pub(crate) use self::users::{us, user_name};
+pub(crate) use self::users::{run_as, us, user_name};
 pub(crate) use self::whole::{
     NamedFile, Part, check_replaceable, create, read, read_path, read_private, read_up_to, remove, rename, replace,
     replace_parts,

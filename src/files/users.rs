@@ -27,7 +27,7 @@ pub(crate) fn user_name(uid: u32) -> String {
 }
 
 /// What root is to do about something that belongs to another user, and must stay so.
-pub(super) fn run_as(uid: u32) -> String {
+pub(crate) fn run_as(uid: u32) -> String {
     let mut args = std::env::args_os();
     let tool = args.next().unwrap_or_default();
     let tool = Path::new(&tool).file_name().unwrap_or(OsStr::new("sts-pair")).to_owned();

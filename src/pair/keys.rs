@@ -37,7 +37,11 @@ impl FromStr for Newcomers {
     }
 }
 
-fn directory(env: &Environment) -> Result<Dir> {
+/// Opens the directory of the keys of all links.
+fn directory(env: &Environment, report: &Reporter) -> Result<Dir> {
+    if let Some(hint) = env.hint_at_service() {
+        report.warning_with_hint("these are root's own keys, not those of the services", Some(&hint));
+    }
     env.create_identity_dir(&env.identity_dir())
 }
 
@@ -46,7 +50,7 @@ fn directory(env: &Environment) -> Result<Dir> {
 /// # Errors
 /// As [`Identity::of_device`]; [`Exit::Failed`] if standard output cannot be written.
 pub fn show(env: &Environment, report: &Reporter) -> Result<()> {
-    let identity = Identity::of_device(&directory(env)?, report)?;
+    let identity = Identity::of_device(&directory(env, report)?, report)?;
     let line = format!("{}\n", identity.public().key_line());
     std::io::stdout()
         .write_all(line.as_bytes())
@@ -78,7 +82,7 @@ pub fn trust(env: &Environment, who: &Newcomers, link: Option<&Link>, report: &R
         }
         Newcomers::List => read_list(report)?,
     };
-    let dir = link.map_or_else(|| directory(env), Link::identity_dir)?;
+    let dir = link.map_or_else(|| directory(env, report), Link::identity_dir)?;
     // Reading the private half takes time, and is not needed here.
     let own = match Identity::load_public(&dir)? {
         Some(own) => own,
@@ -179,7 +183,7 @@ fn note_session(store: &PeersStore, runtime: &Path, link: &LinkName, peers: &[[u
 /// # Errors
 /// [`Exit::Config`] if no key is pinned under this name; [`Exit::Failed`] if a file cannot be changed.
 pub fn forget(env: &Environment, name: &PeerName, report: &Reporter) -> Result<()> {
-    let key = store(directory(env)?, env).forget(name)?;
+    let key = store(directory(env, report)?, env).forget(name)?;
     report.info(format_args!("{name} is no longer trusted: {}", key.fingerprint()));
     for link in cache::forget(&env.runtime_dir(), key.fingerprint().as_bytes())? {
         report.info(format_args!("deleted the sessions of {link} with {name}"));

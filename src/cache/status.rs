@@ -86,22 +86,24 @@ pub(crate) fn sealed_links(path: &Path) -> Result<Vec<LinkName>> {
     links_by(path, |name| peer_of(name).map(|(link, _)| link))
 }
 
-/// The links that have sessions of STS/2, with the beginnings of the fingerprints of their peers. Reads no session.
+/// Calls `visit` with each link that has sessions of STS/2 and each of its peers, in any order, until that says of the link that its
+/// other peers do not matter. Reads no session.
 ///
 /// # Errors
 /// As [`usual_dirs::look`].
-pub(crate) fn sealed_peers(path: &Path) -> Result<BTreeMap<LinkName, Vec<[u8; 16]>>> {
-    let mut links: BTreeMap<String, Vec<_>> = BTreeMap::new();
-    if let Some(dir) = usual_dirs::look(path)? {
-        dir.each_name(|name| {
-            let Some((link, peer)) = peer_of(name) else { return };
-            match links.get_mut(link) {
-                Some(peers) => peers.push(peer),
-                None => drop(links.insert(link.to_owned(), vec![peer])),
-            }
-        })?;
-    }
-    Ok(links.into_iter().filter_map(|(link, peers)| Some((link.parse().ok()?, peers))).collect())
+pub(crate) fn each_sealed_peer(path: &Path, mut visit: impl FnMut(&LinkName, PeerKey) -> bool) -> Result<()> {
+    let Some(dir) = usual_dirs::look(path)? else { return Ok(()) };
+    let mut done: BTreeSet<String> = BTreeSet::new();
+    dir.each_name(|name| {
+        // Of the hundred thousand names of a fleet, nearly all are of a link that is done: nothing else is looked at.
+        let is_done = name.split_once('@').is_some_and(|(link, _)| done.contains(link));
+        if !is_done
+            && let Some((link, peer)) = peer_of(name)
+            && link.parse().map_or(true, |link| !visit(&link, peer))
+        {
+            done.insert(link.to_owned());
+        }
+    })
 }
 
 fn links_by(path: &Path, link_of: fn(&str) -> Option<&str>) -> Result<Vec<LinkName>> {

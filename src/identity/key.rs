@@ -266,7 +266,7 @@ pub(super) mod tests {
     }
 
     /// A key without a private half, another one for each number.
-    pub(in crate::identity) fn stranger(number: u32) -> PublicKey {
+    pub(crate) fn stranger(number: u32) -> PublicKey {
         let mut modulus = [0xff; 256];
         modulus[1..5].copy_from_slice(&number.to_be_bytes());
         with(&modulus, 65537).unwrap()

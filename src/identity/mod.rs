@@ -18,9 +18,11 @@ use crate::{Error, Exit, Result};
 
 pub(crate) use self::binding::Binding;
 pub(crate) use self::key::BadKey;
+#[cfg(test)]
+pub(crate) use self::key::tests::stranger;
 pub use self::key::{Fingerprint, PublicKey};
 pub(crate) use self::known_peers::{
-    KNOWN_PEERS_FILE, KnownPeers, MAX_KNOWN_PEERS_LEN, NewPeer, PeersLine, PeersStore, Selection,
+    KNOWN_PEERS_FILE, KnownPeers, MAX_KNOWN_PEERS_LEN, NewPeer, PeersFile, PeersLine, PeersStore, Selection,
 };
 pub(crate) use crate::name::PeerName;
 

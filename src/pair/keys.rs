@@ -1,16 +1,15 @@
 //! `sts-pair --key`, `--trust` and `--forget`: this device's key, and the keys that it trusts on all links.
 
 use std::io::{IsTerminal, Read, Write};
-use std::path::Path;
 use std::str::FromStr;
 
-use crate::cache::{self, Cache};
+use super::sole_peers;
+use crate::cache;
 use crate::config::Environment;
-use crate::crypto::schedule::Digest;
 use crate::files::{Dir, Guard};
 use crate::identity::{Identity, MAX_KNOWN_PEERS_LEN, NewPeer, PeerName, PeersLine, PeersStore, PublicKey};
 use crate::link::Link;
-use crate::name::{BadName, LinkName};
+use crate::name::BadName;
 use crate::report::Reporter;
 use crate::{Error, Exit, Result};
 
@@ -89,7 +88,7 @@ pub fn trust(env: &Environment, who: &Newcomers, link: Option<&Link>, report: &R
         None => Identity::of_device(&dir, report)?.public().clone(),
     };
     let store = store(dir, env);
-    note_sessions(&store, env, report);
+    sole_peers::note(&store, &env.runtime_dir(), report);
     let link = link.map(|link| &link.config.link);
     store.trust(&own, &new, link)?;
     let for_link = link.map(|link| format!(" for the link {link}")).unwrap_or_default();
@@ -151,31 +150,6 @@ fn read_key_line(name: &PeerName, report: &Reporter) -> Result<PublicKey> {
             "pipe in the line that sts-pair --key prints on the other device: … | sts-pair --trust {name}"
         ))
     })
-}
-
-/// Writes down with whom each link is that has sessions with one of the known peers: it stays with that one, no matter who is
-/// trusted now. The pairing may have been unable to write. This is not worth an error: the sessions may be another user's.
-fn note_sessions(store: &PeersStore, env: &Environment, report: &Reporter) {
-    let runtime = env.runtime_dir();
-    for (link, peers) in cache::status::sealed_peers(&runtime).unwrap_or_default() {
-        if let Err(error) = note_session(store, &runtime, &link, &peers) {
-            report.verbose(error);
-        }
-    }
-}
-
-/// Records which of these peers, given by the beginnings of their fingerprints, a link is with, if it has sessions with
-/// one only.
-fn note_session(store: &PeersStore, runtime: &Path, link: &LinkName, peers: &[[u8; 16]]) -> Result<()> {
-    if store.has_paired(link)? {
-        return Ok(());
-    }
-    let cache = Cache::look(runtime, link)?;
-    let has_session = |peer: &Digest| cache.load_peer(peer).is_ok_and(|of_peer| !of_peer.sessions.is_empty());
-    match store.only_known(peers, |key| has_session(key.fingerprint().as_bytes()))? {
-        Some(key) => store.note_paired(&key, link),
-        None => Ok(()),
-    }
 }
 
 /// Unpins `name` and deletes all sessions with its key, on every link.

@@ -27,6 +27,7 @@ mod progress_line;
 mod run;
 pub mod serve;
 mod service;
+mod sole_peers;
 pub mod status;
 
 pub use self::code_source::given as given_code;

@@ -95,36 +95,6 @@ impl PeersStore {
             .hint_if(did_you_mean(name.as_str(), names)))
     }
 
-    /// Whether it is written down that a link has paired with a peer.
-    ///
-    /// # Errors
-    /// As [`super::KnownPeers::load`].
-    pub(crate) fn has_paired(&self, link: &LinkName) -> Result<bool> {
-        let lines = self.open()?.find(Subject::Link(link), usize::MAX)?;
-        Ok(lines.iter().any(|line| line.binding.has_paired(link)))
-    }
-
-    /// The only known key that is meant, of those whose fingerprints begin so; `None` if there are none or several.
-    ///
-    /// # Errors
-    /// As [`super::KnownPeers::load`].
-    pub(crate) fn only_known(
-        &self,
-        fingerprints: &[[u8; 16]],
-        is_meant: impl Fn(&PublicKey) -> bool,
-    ) -> Result<Option<PublicKey>> {
-        let (file, mut only) = (self.open()?, None);
-        for fingerprint in fingerprints {
-            let known = file.find(Subject::Key(fingerprint), 1)?.pop();
-            if let Some(line) = known.filter(|line| is_meant(&line.key))
-                && only.replace(line.key).is_some()
-            {
-                return Ok(None);
-            }
-        }
-        Ok(only)
-    }
-
     /// Applies edits to the file as it is now, under its lock.
     fn change<T>(&self, edits: impl FnOnce(&PeersFile) -> Result<(Vec<Edit>, T)>) -> Result<T> {
         let lock = files::lock(self.dir(), KNOWN_PEERS_LOCK)?;

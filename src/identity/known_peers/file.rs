@@ -5,6 +5,8 @@ use std::time::SystemTime;
 use super::index::{PeersIndex, Subject, first_conflict};
 use super::line::PeersLine;
 use crate::files::{self, Dir, RandomAccessFile, Stamp};
+use crate::identity::PublicKey;
+use crate::name::LinkName;
 use crate::text::{show, split_line};
 use crate::{Error, Exit, Result};
 
@@ -25,7 +27,7 @@ pub(crate) struct PeersStore {
 
 /// One version of the file, which was read and found good as a whole, by this run or by an earlier one.
 #[derive(Debug)]
-pub(super) struct PeersFile {
+pub(crate) struct PeersFile {
     /// `None` where it is absent.
     opened: Option<RandomAccessFile>,
     stamp: Option<Stamp>,
@@ -62,7 +64,7 @@ impl PeersStore {
     ///
     /// # Errors
     /// As [`super::KnownPeers::load`].
-    pub(super) fn open(&self) -> Result<PeersFile> {
+    pub(crate) fn open(&self) -> Result<PeersFile> {
         let Some(opened) = files::open_public(&self.dir, KNOWN_PEERS_FILE)? else { return Ok(PeersFile::absent()) };
         let stamp = opened.stamp()?;
         match self.index_dir.as_ref().and_then(|dir| PeersIndex::open(dir, &stamp)) {
@@ -143,6 +145,23 @@ impl PeersFile {
             found.extend(self.line_at(at?)?.filter(|line| line.is_of(subject)));
         }
         Ok(found)
+    }
+
+    /// Whether it is written down that a link has paired with a peer.
+    ///
+    /// # Errors
+    /// As [`PeersFile::find`].
+    pub(crate) fn has_paired(&self, link: &LinkName) -> Result<bool> {
+        let lines = self.find(Subject::Link(link), usize::MAX)?;
+        Ok(lines.iter().any(|line| line.binding.has_paired(link)))
+    }
+
+    /// The known key whose fingerprint begins with these bytes, at least 8.
+    ///
+    /// # Errors
+    /// As [`PeersFile::find`].
+    pub(crate) fn key(&self, fingerprint: &[u8]) -> Result<Option<PublicKey>> {
+        Ok(self.find(Subject::Key(fingerprint), 1)?.pop().map(|line| line.key))
     }
 
     /// The line that begins there; `None` where none of a peer does.

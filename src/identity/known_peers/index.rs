@@ -148,19 +148,18 @@ impl PeersIndex {
     /// # Errors
     /// As [`PeersIndex::find`].
     pub(super) fn after(self, moved: impl Fn(u64) -> Option<u64>, new: &[PeersLine]) -> Result<Self> {
-        let before = match self {
-            Self::Memory(entries) => entries,
-            Self::Stored { file, count } => {
-                let len = count * Entry::LEN as u64;
-                let bytes = file.read_all(HEADER_LEN as u64 + len)?;
-                bytes[HEADER_LEN.min(bytes.len())..].chunks_exact(Entry::LEN).map(Entry::from_bytes).collect()
+        let kept = |entry: Entry| Some(Entry { hash: entry.hash, at: moved(entry.at)? });
+        Ok(Self::Memory(match self {
+            Self::Memory(entries) => merged(entries.into_iter().filter_map(kept), new),
+            Self::Stored { ref file, count } => {
+                let len = usize::try_from(count).ok().and_then(|count| count.checked_mul(Entry::LEN));
+                let mut bytes = vec![0; len.ok_or_else(|| cut_short(file))?];
+                if !file.read(HEADER_LEN as u64, &mut bytes)? {
+                    return Err(cut_short(file));
+                }
+                merged(bytes.chunks_exact(Entry::LEN).map(Entry::from_bytes).filter_map(kept), new)
             }
-        };
-        let kept = before.into_iter().filter_map(|Entry { hash, at }| Some(Entry { hash, at: moved(at)? }));
-        let mut entries: Vec<_> = kept.chain(new.iter().flat_map(entries_of)).collect();
-        // Stable, as it takes what is in order as it is.
-        entries.sort();
-        Ok(Self::Memory(entries))
+        }))
     }
 
     fn count(&self) -> u64 {
@@ -178,10 +177,32 @@ impl PeersIndex {
                 if file.read(HEADER_LEN as u64 + number * Entry::LEN as u64, &mut bytes)? {
                     return Ok(Entry::from_bytes(&bytes));
                 }
-                Err(Error::new(Exit::Failed, crate::text::show(file.path())).because("it was cut short"))
+                Err(cut_short(file))
             }
         }
     }
+}
+
+/// The error of a stored index that is shorter than it was.
+fn cut_short(file: &RandomAccessFile) -> Error {
+    Error::new(Exit::Failed, crate::text::show(file.path())).because("it was cut short")
+}
+
+/// The entries of lines in order, with the `kept` ones, which are in order: an edit moves what follows it by the same distance.
+fn merged(kept: impl Iterator<Item = Entry>, new: &[PeersLine]) -> Vec<Entry> {
+    let mut new: Vec<_> = new.iter().flat_map(entries_of).collect();
+    new.sort_unstable();
+    // All at once: of a hundred thousand peers, a list that grew would be copied ten times.
+    let mut entries = Vec::with_capacity(new.len() + kept.size_hint().1.unwrap_or_default());
+    let mut new = new.into_iter().peekable();
+    for entry in kept {
+        while let Some(before) = new.next_if(|new| *new < entry) {
+            entries.push(before);
+        }
+        entries.push(entry);
+    }
+    entries.extend(new);
+    entries
 }
 
 /// The first line of these that cannot be in one file with a line before it, by where both begin, and what `conflict` says of

@@ -11,7 +11,7 @@ mod line;
 mod tests;
 
 pub(crate) use self::change::NewPeer;
-use self::file::PeersFile;
+pub(crate) use self::file::PeersFile;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) use self::file::parse_lines;
 pub(crate) use self::file::{KNOWN_PEERS_FILE, MAX_KNOWN_PEERS_LEN, PeersStore};

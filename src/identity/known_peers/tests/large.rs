@@ -48,9 +48,14 @@ fn the_index_follows_each_change_of_ours() {
     assert_eq!(names(&home.select(&[], Some("plant")).unwrap()), ["p9", "p250", "p299", "two"]);
     // It says what reading all of the file says.
     let whole = home.load().unwrap();
+    let followed = fs::read(home.index()).unwrap();
     fs::remove_file(home.index()).unwrap();
+    make_old(&home.file());
     assert_eq!(home.load().unwrap().lines(), whole.lines());
     assert_eq!(whole.lines().len(), 301);
+    // The number of the layout and the stamp of the file come before the entries.
+    let made = fs::read(home.index()).unwrap();
+    assert_eq!(followed[8 + Stamp::LEN..], made[8 + Stamp::LEN..]);
     for line in whole.lines() {
         assert_eq!(found(line.name.as_str()), std::slice::from_ref(line));
     }

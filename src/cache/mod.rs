@@ -171,6 +171,22 @@ impl Cache {
         Ok(sessions)
     }
 
+    /// Whether `is_wanted` is true of any session of the link: reads one file after the other until it is. One that cannot be read
+    /// has none.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] where the directory cannot be read; those of `is_wanted`.
+    pub(crate) fn any(&self, mut is_wanted: impl FnMut(&Session) -> Result<bool>) -> Result<bool> {
+        for peer in self.peers()? {
+            for stored in self.read(peer).unwrap_or_default().sessions {
+                if is_wanted(&stored.session)? {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
     /// The sessions with one peer; none where there is no file.
     ///
     /// # Errors

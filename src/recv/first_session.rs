@@ -87,11 +87,9 @@ fn missing(link: &Link, now: Instant) -> Result<Option<Error>> {
         };
     }
     let is_enrolled = link.is_enrolled()?;
-    // Of a large fleet, one session is read.
-    let listed = link.senders().and_then(|peers| peers.map(|peers| LinkSessions::list(link, peers, now)).transpose());
-    if let Ok(Some(mut sessions)) = listed
-        && sessions.has_usable()?
-    {
+    let has_usable =
+        link.senders().and_then(|peers| peers.map(|peers| LinkSessions::has_usable(link, peers)).transpose());
+    if let Ok(Some(true)) = has_usable {
         return Ok(None);
     }
     let opened = link.peers().and_then(|peers| match peers {

@@ -5,10 +5,10 @@ use std::time::{Instant, SystemTime};
 
 use super::LinkSessions;
 use crate::Result;
-use crate::cache::{FileChange, ListedSession, PeerKey, StoredSession, Watch};
+use crate::cache::{FileChange, ListedSession, PeerKey, StoredSession, Watch, peer_key};
 use crate::link::Link;
 use crate::message::SessionTag;
-use crate::peers::LinkPeers;
+use crate::peers::{AcceptedPeers, LinkPeers};
 use crate::session::SessionId;
 
 impl LinkSessions {
@@ -21,6 +21,23 @@ impl LinkSessions {
         let accepted = peers.accepted_at_start()?;
         let watch = Watch::list(&cache, now, SystemTime::now())?;
         Ok(Self::of(link, peers, accepted, cache, watch))
+    }
+
+    /// Whether the link has a usable session: of a hundred thousand files, most often the first one tells.
+    ///
+    /// # Errors
+    /// As [`LinkSessions::open`] and [`LinkPeers::look_up`].
+    pub(crate) fn has_usable(link: &Link, mut peers: LinkPeers) -> Result<bool> {
+        let accepted = peers.accepted_at_start()?;
+        link.cache()?.any(|session| {
+            let found = peers.look_up(&session.peer)?;
+            let is_usable = match found {
+                Some(peer) => peers.peer_of(session, &AcceptedPeers::from_iter([peer])).is_some(),
+                None => peers.peer_of(session, &accepted).is_some(),
+            };
+            peers.forget(&[peer_key(&session.peer)]);
+            Ok(is_usable)
+        })
     }
 
     /// All stored sessions, loaded or not; those with one peer stand together, newest first.
@@ -88,20 +105,6 @@ impl LinkSessions {
     /// The sessions with a peer that are loaded and usable, newest first.
     pub(crate) fn usable_of(&self, peer: PeerKey) -> impl Iterator<Item = &StoredSession> {
         self.watch.loaded_of(peer).iter().filter(|stored| self.is_usable(&stored.session))
-    }
-
-    /// Whether any session is usable: loads one peer after the other until one is.
-    ///
-    /// # Errors
-    /// As [`LinkSessions::load`].
-    pub(crate) fn has_usable(&mut self) -> Result<bool> {
-        for peer in self.listed_peers() {
-            if self.load(peer)? && self.usable_of(peer).next().is_some() {
-                return Ok(true);
-            }
-            self.unload(&[peer]);
-        }
-        Ok(false)
     }
 
     /// The files of which the sessions changed since the last call, or their standings.

@@ -1,6 +1,7 @@
 //! What `sts-pair --status` shows: everything about a link's sessions but their keys.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
 use super::{Cache, Counters, OpenStream, PeerKey, ReceiveState, SessionOutline, Totals, link_of, peer_of, usual_dirs};
@@ -86,6 +87,25 @@ pub(crate) fn sealed_links(path: &Path) -> Result<Vec<LinkName>> {
     links_by(path, |name| peer_of(name).map(|(link, _)| link))
 }
 
+/// All links that have sessions, of either version of the protocol, each with its peers in the order of the directory, which is
+/// read once for all of them; none where there is no runtime directory. Root may look at any user's.
+///
+/// # Errors
+/// As [`usual_dirs::look`].
+pub(crate) fn links_with_peers(path: &Path) -> Result<BTreeMap<LinkName, Vec<PeerKey>>> {
+    let Some(dir) = usual_dirs::look(path)? else { return Ok(BTreeMap::new()) };
+    let mut links: BTreeMap<String, Vec<PeerKey>> = BTreeMap::new();
+    dir.each_name(|name| {
+        let Some(link) = link_of(name) else { return };
+        let peer = peer_of(name).map(|(_, peer)| peer);
+        match links.get_mut(link) {
+            Some(peers) => peers.extend(peer),
+            None => drop(links.insert(link.to_owned(), peer.into_iter().collect())),
+        }
+    })?;
+    Ok(links.into_iter().filter_map(|(link, peers)| Some((link.parse().ok()?, peers))).collect())
+}
+
 /// Calls `visit` with each link that has sessions of STS/2 and each of its peers, in any order, until that says of the link that its
 /// other peers do not matter. Reads no session.
 ///
@@ -119,21 +139,18 @@ fn links_by(path: &Path, link_of: fn(&str) -> Option<&str>) -> Result<Vec<LinkNa
     Ok(links.iter().filter_map(|link| link.parse().ok()).collect())
 }
 
-/// The status of one link at `now`, in seconds since 1970.
-///
-/// # Errors
-/// As [`StatusReader::open`].
-pub(crate) fn status(cache: &Cache, now: u64) -> Result<LinkStatus> {
-    let (mut status, reader) = StatusReader::open(cache, now)?;
+/// The status of one link at `now`, in seconds since 1970; `peers` are those with sessions on the link.
+pub(crate) fn status(cache: &Cache, peers: Vec<PeerKey>, now: u64) -> LinkStatus {
+    let (mut status, reader) = StatusReader::open(cache, peers, now);
     let mut all = Vec::new();
-    reader.each(&mut status, |_, sessions| {
+    let Ok(()) = reader.each(&mut status, |_, sessions| {
         all.push(sessions);
-        Ok(true)
-    })?;
+        Ok::<_, Infallible>(true)
+    });
     // In the same order each time, as people compare what they see.
     all.sort_unstable_by_key(|of_peer| of_peer[0].peer);
     status.sessions = all.into_iter().flatten().collect();
-    Ok(status)
+    status
 }
 
 /// What was read, if it could be; else the error is added to the link's status.
@@ -153,28 +170,27 @@ pub(crate) struct StatusReader<'a> {
 }
 
 impl<'a> StatusReader<'a> {
-    /// Reads what is not of one peer, at `now`, in seconds since 1970.
-    ///
-    /// # Errors
-    /// [`crate::Exit::Failed`] where the directory cannot be read; a file in it that cannot is in [`LinkStatus::broken`].
-    pub(crate) fn open(cache: &'a Cache, now: u64) -> Result<(LinkStatus, Self)> {
+    /// Reads what is not of one peer, at `now`, in seconds since 1970; `peers` are those with sessions on the link. A file that
+    /// cannot be read is in [`LinkStatus::broken`].
+    pub(crate) fn open(cache: &'a Cache, peers: Vec<PeerKey>, now: u64) -> (LinkStatus, Self) {
         let mut status = LinkStatus::without_sessions(cache.link().clone());
         let state = or_broken(ReceiveState::read(cache), &mut status).unwrap_or_default();
         status.rotation = or_broken(cache.rotation(), &mut status);
         status.rejected = state.rejected().filter(|(_, count)| *count > 0).collect();
         status.past = state.past().clone();
-        Ok((status, Self { cache, state, peers: cache.peers()?, now }))
+        (status, Self { cache, state, peers, now })
     }
 
-    /// Hands the sessions with each peer to `visit`, in any order of the peers, until that says false. What cannot be read is added to the link's status.
+    /// Hands the sessions with each peer to `visit`, in any order of the peers, until that says false. What cannot be read is
+    /// added to the link's status.
     ///
     /// # Errors
     /// Those of `visit`.
-    pub(crate) fn each(
+    pub(crate) fn each<E>(
         self,
         status: &mut LinkStatus,
-        mut visit: impl FnMut(&LinkStatus, Vec<SessionStatus>) -> Result<bool>,
-    ) -> Result<()> {
+        mut visit: impl FnMut(&LinkStatus, Vec<SessionStatus>) -> std::result::Result<bool, E>,
+    ) -> std::result::Result<(), E> {
         let mut reader = PrivateReader::new();
         for &peer in &self.peers {
             let read = reader.read(&self.cache.dir, &self.cache.file_of(peer));

@@ -2,7 +2,6 @@
 
 use super::super::journal::MIN_COMPACT_LEN;
 use super::super::receive_file::{self, UnusableState, put_line};
-use super::super::status::status;
 use super::*;
 use crate::Rejected;
 use crate::stream::{Gap, KeptStream, Origin, Progress, Sequence, StreamId, StreamState};
@@ -25,7 +24,7 @@ fn an_open_stream_keeps_the_time_of_its_last_message() {
     drop(journal);
     // Once from the lines, once from the snapshot that the next run makes of them.
     for _ in 0..2 {
-        let open: Vec<_> = status(&cache, NOW + 100).unwrap().sessions[0]
+        let open: Vec<_> = status(&cache, NOW + 100).sessions[0]
             .open
             .iter()
             .map(|open| (open.stream.number, open.messages, open.age))
@@ -46,7 +45,7 @@ fn what_was_received_under_a_session_that_is_gone_stays_in_the_total_of_its_peer
     journal.record_and_mark(&cache, &[progress(id, 0, 1, StreamState::Ended), written(2, 30)], NOW + 5).unwrap();
     journal.record_and_mark(&cache, &[written(0, 4)], NOW + 9).unwrap();
     drop(journal);
-    let counted = status(&cache, NOW + 10).unwrap();
+    let counted = status(&cache, NOW + 10);
     assert_eq!(counted.sessions[0].received.last_message, Some(NOW + 5), "nothing was a message after that");
     assert!(counted.past.is_empty());
     assert_eq!(cache.delete(&peer, &[id]).unwrap(), 1);
@@ -54,7 +53,7 @@ fn what_was_received_under_a_session_that_is_gone_stays_in_the_total_of_its_peer
     // Once as the next run finds it, then from what that one wrote.
     for _ in 0..3 {
         drop(receive(&cache).unwrap());
-        let status = status(&cache, NOW + 10).unwrap();
+        let status = status(&cache, NOW + 10);
         assert_eq!(status.past.get(&peer), Some(&totals));
     }
 }
@@ -190,7 +189,7 @@ fn what_was_marked_is_known_to_the_next_run() {
     );
     assert_eq!(counters.latest, [gap]);
 
-    let status = status(&cache, NOW).unwrap();
+    let status = status(&cache, NOW);
     assert_eq!(status.rejected, [(Rejected::NotAuthentic, 1)]);
     assert_eq!(status.sessions[0].received.lost, 3);
     assert_eq!((status.sessions[0].missing.to_string(), status.sessions[0].age), ("1-2".into(), Some(NOW - 1000)));

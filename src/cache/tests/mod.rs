@@ -8,7 +8,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::field_text::hex;
-use super::status::links;
+use super::status::{LinkStatus, links};
 use super::*;
 use crate::crypto::schedule::Topics;
 use crate::handshake::session_check::{self, CheckEvent, SessionCheck, SessionQuery};
@@ -25,6 +25,11 @@ mod running;
 mod standings;
 
 const NOW: u64 = 2_000_000;
+
+/// What `sts-pair --status` shows of the link at `now`.
+fn status(cache: &Cache, now: u64) -> LinkStatus {
+    status::status(cache, cache.peers().unwrap(), now)
+}
 
 fn link(name: &str) -> LinkName {
     name.parse().unwrap()
@@ -208,9 +213,35 @@ fn files_that_are_not_ours_keep_nobody_from_the_others() {
         fs::write(path.join(format!("{name}@{}", field_text::hex(&peer_key(&peer)))), "stray").unwrap();
     }
     fs::write(path.join("gateway@0123"), "stray").unwrap();
-    assert_eq!(links(path).unwrap(), [link("gateway")]);
-    assert_eq!(status::status(&cache, NOW).unwrap().sessions.len(), 1);
+    fs::write(path.join("old@sts1"), "of the old program").unwrap();
+    assert_eq!(links(path).unwrap(), [link("gateway"), link("old")]);
+    let with_peers = [(link("gateway"), vec![peer_key(&peer)]), (link("old"), Vec::new())];
+    assert_eq!(status::links_with_peers(path).unwrap(), with_peers.into());
+    assert_eq!(status(&cache, NOW).sessions.len(), 1);
     assert_eq!(forget(path, &peer).unwrap(), [link("gateway")]);
+}
+
+#[test]
+fn a_wanted_session_is_looked_for_until_one_is_found() {
+    let (_home, cache) = cache();
+    for seed in 1..=4 {
+        cache.store_current(&Session { peer: [seed; 32], ..session(seed) }, NOW).unwrap();
+    }
+    fs::write(cache.dir().join(&cache.name(&[4; 32])), "junk").unwrap();
+    let looked_at = |is_wanted: fn(&Session) -> bool| {
+        let mut peers = Vec::new();
+        let found = cache.any(|session| {
+            peers.push(session.peer[0]);
+            Ok(is_wanted(session))
+        });
+        peers.sort_unstable();
+        (found.unwrap(), peers)
+    };
+    assert_eq!(looked_at(|_| false), (false, vec![1, 2, 3]));
+    let (found, peers) = looked_at(|_| true);
+    assert_eq!((found, peers.len()), (true, 1));
+    assert!(looked_at(|session| session.peer == [2; 32]).0);
+    assert!(cache.any(|_| Err(cache.no_session())).is_err());
 }
 
 #[test]
@@ -228,7 +259,7 @@ fn when_the_next_session_is_due_is_noted() {
     fs::write(&path, "if_older = soon\n").unwrap();
     assert_eq!(cache.rotation().unwrap(), None);
     cache.note_rotation(90).unwrap();
-    assert_eq!(status::status(&cache, NOW).unwrap().rotation, Some(90));
+    assert_eq!(status(&cache, NOW).rotation, Some(90));
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::io::{self, Write};
 use super::legacy;
 use super::survey::{Row, Survey};
 use super::{json, tell_no_sessions};
-use crate::cache::Cache;
 use crate::cache::status::{LinkStatus, StatusReader};
+use crate::cache::{Cache, PeerKey};
 use crate::config::Environment;
 use crate::crypto::schedule::Digest;
 use crate::link::unix_time;
@@ -24,11 +24,11 @@ const CHUNK_LEN: usize = 64 << 10;
 /// # Errors
 /// As [`super::run`].
 pub(super) fn print(env: &Environment, only: Option<&LinkName>, report: &Reporter) -> Result<()> {
-    let (mut survey, names) = Survey::begin(env, only)?;
+    let (mut survey, all) = Survey::begin(env, only)?;
     let mut output = Output::new(io::stdout().lock());
     let (mut links, mut has_sessions) = (Vec::new(), false);
-    for name in names {
-        let link = print_link(env, name, &survey, &mut output)?;
+    for (name, peers) in all {
+        let link = print_link(env, name, peers, &survey, &mut output)?;
         has_sessions |= output.has_sessions || !link.broken.is_empty();
         links.push(link);
     }
@@ -55,13 +55,14 @@ pub(super) fn print(env: &Environment, only: Option<&LinkName>, report: &Reporte
 fn print_link(
     env: &Environment,
     name: LinkName,
+    peers: Vec<PeerKey>,
     survey: &Survey,
     output: &mut Output<impl Write>,
 ) -> Result<LinkStatus> {
     let mut paired = HashSet::new();
     let link = match Cache::look(&env.runtime_dir(), &name) {
         Ok(cache) => {
-            let (mut link, reader) = StatusReader::open(&cache, unix_time())?;
+            let (mut link, reader) = StatusReader::open(&cache, peers, unix_time());
             reader.each(&mut link, |link, sessions| {
                 let peer = sessions[0].peer;
                 paired.insert(peer);

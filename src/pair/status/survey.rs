@@ -1,10 +1,10 @@
 //! What there is to show: the links with sessions, and the keys that this device trusts, paired or not.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Add as _;
 
-use crate::cache::status::{LinkStatus, SessionStatus, links, status};
-use crate::cache::{Cache, OpenStream, Totals};
+use crate::cache::status::{LinkStatus, SessionStatus, links_with_peers, status};
+use crate::cache::{Cache, OpenStream, PeerKey, Totals};
 use crate::config::Environment;
 use crate::crypto::schedule::Digest;
 use crate::files::{Dir, Guard};
@@ -35,12 +35,12 @@ impl Survey {
     /// Looks at all links, or at one of them. What cannot be read is left out. Root may look at any user's.
     ///
     /// # Errors
-    /// As [`Survey::begin`], and as [`status`].
+    /// As [`Survey::begin`], and as [`Cache::look`].
     pub(super) fn take(env: &Environment, only: Option<&LinkName>) -> Result<Self> {
-        let (mut survey, names) = Self::begin(env, only)?;
-        for name in names {
+        let (mut survey, links) = Self::begin(env, only)?;
+        for (name, peers) in links {
             let link = match Cache::look(&env.runtime_dir(), &name) {
-                Ok(cache) => status(&cache, unix_time())?,
+                Ok(cache) => status(&cache, peers, unix_time()),
                 Err(error) if error.exit() == Exit::TryAgain => LinkStatus::without_sessions(name),
                 Err(error) => return Err(error),
             };
@@ -49,24 +49,31 @@ impl Survey {
         Ok(survey)
     }
 
-    /// Looks which keys are trusted, and which links there are, all or one of them.
+    /// Looks which keys are trusted, and which links there are, all or one of them, each with the peers of its sessions.
     ///
     /// # Errors
-    /// [`Exit::Config`] if there is no link of this name; otherwise as [`links`].
-    pub(super) fn begin(env: &Environment, only: Option<&LinkName>) -> Result<(Self, BTreeSet<LinkName>)> {
+    /// [`Exit::Config`] if there is no link of this name; otherwise as [`links_with_peers`].
+    pub(super) fn begin(
+        env: &Environment,
+        only: Option<&LinkName>,
+    ) -> Result<(Self, BTreeMap<LinkName, Vec<PeerKey>>)> {
         let (keys, unread) = trusted_keys(env);
-        let mut names: BTreeSet<LinkName> = links(&env.runtime_dir())?.into_iter().collect();
-        names.extend(keys.values().flat_map(|key| key.binding.all_links()).cloned());
+        let mut links = links_with_peers(&env.runtime_dir())?;
+        for link in keys.values().flat_map(|key| key.binding.all_links()) {
+            if !links.contains_key(link) {
+                links.insert(link.clone(), Vec::new());
+            }
+        }
         if let Some(only) = only {
-            if !names.contains(only) && !env.has_configuration(only) {
-                let hint = did_you_mean(only.as_str(), names.iter().map(LinkName::as_str));
+            if !links.contains_key(only) && !env.has_configuration(only) {
+                let hint = did_you_mean(only.as_str(), links.keys().map(LinkName::as_str));
                 return Err(Error::new(Exit::Config, format!("no link `{only}`"))
                     .because("it has no configuration, no session and no trusted key")
                     .hint_if(hint));
             }
-            names = BTreeSet::from([only.clone()]);
+            links = BTreeMap::from([(only.clone(), links.remove(only).unwrap_or_default())]);
         }
-        Ok((Self { links: Vec::new(), keys, unread }, names))
+        Ok((Self { links: Vec::new(), keys, unread }, links))
     }
 
     /// Reports what could not be read.

@@ -63,7 +63,7 @@ impl fmt::Display for BadKey {
             Self::Instead(found) => found.fmt(f),
             Self::Name => crate::name::BadName.fmt(f),
             Self::Base64 => f.write_str("the key is incomplete or damaged: not base64"),
-            Self::Encoding => f.write_str("not the DER encoding of an RSA public key"),
+            Self::Encoding => f.write_str("the key is incomplete or damaged: not an RSA public key in DER"),
             Self::Modulus => f.write_str("the RSA modulus is even, or does not have 2048 to 8192 bits"),
             Self::Exponent => f.write_str("the RSA exponent is even, or is not from 65537 to 2^32"),
         }
@@ -344,9 +344,12 @@ pub(super) mod tests {
     #[test]
     fn what_is_taken_for_a_key_line_is_named() {
         let line = keys()[0].to_line(&"gateway".parse().unwrap());
+        let pasted = keys()[0].key_line();
         for (text, expected) in [
             ("", Lookalike::Nothing),
             (" \n", Lookalike::Nothing),
+            (&*pasted.replace('A', "A\r\n"), Lookalike::BrokenLine),
+            (&*format!("{pasted}\n{pasted}\n"), Lookalike::BrokenLine),
             (&*line, Lookalike::PinnedLine),
             ("SHA256:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU", Lookalike::Fingerprint),
             ("ssh-rsa AAAA user@host\n", Lookalike::SshKey),

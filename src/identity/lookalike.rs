@@ -9,6 +9,8 @@ use super::key::KEY_TYPE;
 pub enum Lookalike {
     /// Nothing at all.
     Nothing,
+    /// A key line that a terminal or a mail program broke into several.
+    BrokenLine,
     /// A line of `known_peers`, where a name stands before the key.
     PinnedLine,
     /// The fingerprint of a key.
@@ -31,6 +33,7 @@ impl Lookalike {
         Some(match words.next() {
             None if first.is_empty() => Self::Nothing,
             Some(KEY_TYPE) => Self::PinnedLine,
+            Some(_) if first == KEY_TYPE && text.trim_end().contains('\n') => Self::BrokenLine,
             _ if begins(&["SHA256:"]) => Self::Fingerprint,
             _ if begins(&["ssh-", "ecdsa-", "sk-"]) => Self::SshKey,
             _ if begins(&["-----BEGIN"]) && text.lines().next()?.contains("PRIVATE") => Self::PrivatePem,
@@ -44,6 +47,7 @@ impl fmt::Display for Lookalike {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Nothing => "it is empty",
+            Self::BrokenLine => "that is more than one line: a key is one line, without line breaks",
             Self::PinnedLine => "that is a line of known_peers: leave out the name before the key",
             Self::Fingerprint => "that is a fingerprint, not the key itself",
             Self::SshKey => "that is an SSH key, not an sts key",

@@ -9,7 +9,7 @@ use crate::event_loop::BrokerEvent;
 use crate::handshake::session_check::is_session_check;
 use crate::handshake::{Claim, KeyExchange};
 use crate::message::FrameType;
-use crate::{Rejected, Result};
+use crate::{Exit, Rejected, Result};
 
 /// How long frames are read while others wait for a key exchange or a signature, and how long one kind of those that
 /// wait is answered then.
@@ -57,7 +57,11 @@ impl PairRun<'_> {
                 self.event_loop.broker.ack(receipt);
                 Ok(())
             }
-            BrokerEvent::TooLong(refusal) => Err(refusal),
+            BrokerEvent::TooLong(refusal) => {
+                // Unlike data, a handshake message cannot be cut, so the hint to send shorter ones would be wrong.
+                let hint = "pairing needs messages of this length: raise the limit of the broker";
+                Err(refusal.exit_as(Exit::Unavailable).hint(hint))
+            }
             BrokerEvent::Disconnected => {
                 self.suspend_round();
                 Ok(())

@@ -117,7 +117,7 @@ impl LinkPeers {
     /// [`Exit::NotTrusted`] where none is pinned for this link, or where a name in `peer` is not pinned.
     pub fn accepted(&self) -> Result<AcceptedPeers> {
         if self.bindings().next().is_none() {
-            return Err(no_peer_trusted());
+            return Err(self.known.lines().first().map_or_else(no_peer_trusted, |own| own_key_trusted(&own.name)));
         }
         if !self.wanted.is_empty() {
             return self.named();
@@ -353,6 +353,13 @@ pub(crate) fn no_peer_trusted() -> Error {
     Error::new(Exit::NotTrusted, "no peer is trusted yet")
         .because("this device does not know any public key")
         .hint("run sts-pair --code on both devices; or run sts-pair --key on the other one, and pipe its line into: sts-pair --trust NAME")
+}
+
+/// The only key that is pinned is this device's own, which happens if `identity.pem` is copied from the peer.
+fn own_key_trusted(name: &PeerName) -> Error {
+    Error::new(Exit::NotTrusted, "no peer is trusted yet")
+        .because(format!("the key that is known as {name} is this device's own: two devices must not share a key"))
+        .hint("if identity.pem was copied from the other device, delete it here; then run sts-pair --code on both devices")
 }
 
 fn ambiguous(link: &LinkName, accepted: &[Peer]) -> Error {

@@ -7,7 +7,7 @@ use std::process::Command;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Options};
 use crate::device::{Device, Identity, LINK, M2S, Pair, S2M, readings};
 use crate::process::Process;
 use crate::sniffer::Sniffer;
@@ -97,6 +97,32 @@ fn a_new_identity_is_never_made_in_silence() {
     in_mistyped(pair.master.pair(&["--trust", "x"])).failed(&[65], &[]);
     assert!(!path.exists(), "for a line that is not a key");
     in_mistyped(pair.master.pair(&["--key"])).succeeded().failed(&[0], &[&said]);
+}
+
+/// A key that is known, but is this device's own, is not an unknown one.
+#[test]
+fn an_identity_copied_from_the_peer_is_named() {
+    let broker = Broker::start();
+    let pair = Pair::enrolled(&broker, "gcm");
+    let identity = |device: &Device| device.config_dir().join("identity.pem");
+    fs::copy(identity(&pair.master), identity(&pair.slave)).unwrap();
+    for command in [pair.slave.pair(&["--timeout", "1", LINK]), pair.slave.recv(&[LINK])] {
+        Process::spawn(command).wait().failed(&[77], &["is this device's own", "delete it here"]);
+    }
+}
+
+/// A handshake message cannot be cut: no hint may tell to send shorter ones.
+#[test]
+fn a_size_limit_too_low_for_pairing_is_named() {
+    let broker = Broker::with(Options { max_packet_size: Some(1000), ..Options::default() });
+    let pair = Pair::enrolled(&broker, "gcm");
+    let with = |set: &str| Process::spawn(pair.master.pair(&["--timeout", "120", "-o", set, LINK]));
+    for (set, status, hint) in
+        [("mqtt_version=5", 69, "raise the limit of the broker"), ("max_message=900", 78, "set a larger `max_message`")]
+    {
+        let ended = with(set).wait().failed(&[status], &[hint]);
+        assert!(!ended.stderr.contains("set `max_message"), "{}", ended.stderr);
+    }
 }
 
 #[test]

@@ -365,7 +365,7 @@ fn a_list_of_keys_is_trusted_at_once() {
         Process::spawn_with(slave.pair(&[&["--trust", "-"], args].concat()), list.as_bytes().to_vec()).wait()
     };
     for (list, code, said) in [
-        (format!("{station}\n# more\nthird sts-rsa AAAA\n"), 65, "stdin, line 4: not the DER encoding"),
+        (format!("{station}\n# more\nthird sts-rsa AAAA\n"), 65, "stdin, line 4: the key is incomplete or damaged"),
         (format!("{station}{}", third.trim_end().to_owned() + " link=a\n"), 65, "stdin, line 2: a list has no fields"),
         (format!("{station}{third}{}", line("again", &master)), 77, "stdin, line 3: cannot trust `again`"),
         (format!("{third}{}", line("me", &slave)), 77, "stdin, line 2: cannot trust `me`"),

@@ -131,7 +131,8 @@ impl ClientSession {
         let limit = self.options.limits.max_send.min(MAX_REMAINING_LEN - MAX_PUBLISH_OVERHEAD - topic.len());
         if payload.len() > limit {
             return Err(Error::new(Exit::Config, format!("a message of {} bytes", payload.len()))
-                .because(format!("larger than `max_message` ({limit} bytes)")));
+                .because(format!("larger than `max_message` ({limit} bytes)"))
+                .hint("set a larger `max_message`, or leave it out"));
         }
         if !self.outgoing.has_room(topic.len() + payload.len()) {
             let is_closed = self.outgoing.is_closed();

@@ -24,16 +24,18 @@
 //! - Its time runs while nothing waits to be delivered, which [`SendRun::observe_waiting`] tells `Timeouts::observe` in
 //!   each turn, or messages pile up while the broker or the receiver is away. `SendRun::publish`, which every
 //!   message passes, starts the time anew at once: `observe` is next called after the loop of `SendRun::transfer`, which
-//!   would publish one after another until then.
+//!   would publish one after another until then, and at QoS 0 it may never see one wait.
 //! - It is made where the source says [`NextMessage::NoInput`](super::source::NextMessage) and there is a connection.
-//!   `Blocked` means that it has to wait, `Ended` that it is too late for it.
+//!   `Blocked` means that it has to wait, `Ended` that it is too late for it. The beginning of a
+//!   line is no input yet: the message may leave before the rest of the line is read.
 //! - The source gives it its position, as it does for data. `Direct` begins the stream and looks whether another one is
 //!   due, as its `next` does. `Spooled` appends an empty record (`RecordStore::append`), since the number of a record
 //!   decides its position; `next` seals an empty record as the new content, since a record of data is never empty. The
 //!   next run sends such a record, too, whatever its options are, and a run that only appends to the spool makes none,
 //!   so the message carries only what is known when it is sealed. If the spool takes no record, because it is full or
-//!   busy, there is no message, and it stays due: it then has a time to try again in `MessageSource::deadline`, since a
-//!   time that has passed wakes nobody.
+//!   busy, there is no message, and it stays due: it then has a time of its own to try again in `MessageSource::deadline`,
+//!   since a time that has passed wakes nobody. `Intake::blocked` is not that time: it stops reading, and only a write of
+//!   input clears it.
 //! - It counts as a message that waits, so `--timeout` ends a run that cannot deliver it, with 75. A run with a spool ends
 //!   only when it takes no more input.
 

@@ -3,6 +3,7 @@
 use crate::{Error, Exit};
 
 /// Why a run ends before everything is delivered.
+#[derive(Debug)]
 pub(super) enum SendFailure {
     /// It gives up. The error says how much is not delivered.
     GivenUp(Error),

@@ -5,7 +5,7 @@
 //!
 //! | message | waits | counts |
 //! |---|---|---|
-//! | new data, and the end of a stream, which must not overtake it | yes | yes |
+//! | new messages, and the end of a stream, which must not overtake them | yes | yes |
 //! | what was made and not published, a retransmission, what is said between two streams | yes | yes |
 //! | the last one of a run or a stream (`publish_settled`, `seal_early_end`): a run that ends waits no more | no | yes |
 //! | a query or an answer ([`OutgoingMessage::BestEffort`]), dropped if the client has no room for it | no | no |
@@ -20,7 +20,7 @@
 //! There are two places for one (`CONTRIBUTING.md`, "A limit on what is sent"):
 //!
 //! - **Of what this run gives to the client**, each message once: here. A limit on messages per time is one more [`Pace`]
-//!   in `send::paces`; all of them are kept. A pace is exact for the messages that ask: none of them leaves if that makes
+//!   in `send::paces`; all of them are kept, so on a link to the old program the stricter one holds. A pace is exact for the messages that ask: none of them leaves if that makes
 //!   more than N in any span of its interval. After a pause all messages of an interval may leave at once
 //!   ([`crate::pace`]). Any other limit is a condition in [`Gate::is_open`], counted in [`Gate::pass`], and the time that
 //!   opens it, if one does, is in [`Gate::opens_at`], which wakes the run.
@@ -47,8 +47,9 @@
 //!   receiver has yet to answer for a message.
 //! - The first signal does not open it. Without a spool, the run still delivers what it has read, in the time that the
 //!   limit makes that take, and the message that closes the stream waits like the others. With a spool, a run that has a
-//!   pace leaves the rest to the next one, a few seconds after the signal (`SendRun::leaves_rest`): nobody waits for hours
-//!   for what is safe on a disk. The second signal ends the run at once.
+//!   pace begins no message later than 5 seconds after the signal, and ends once those before are delivered
+//!   (`SendRun::takes_no_more`): nobody waits for hours for what is safe on a disk. The second signal ends the run at
+//!   once.
 
 use std::time::Instant;
 

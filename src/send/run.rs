@@ -6,7 +6,8 @@
 //!   message.
 //! - [`Gate::is_open`]: whether one more message may be given to the client. The head of `gate.rs` says which messages
 //!   ask, and how to add a limit.
-//! - [`SendRun::may_seal`]: whether a new message may be made, which then leaves.
+//! - [`SendRun::may_seal`]: whether a new message may be made, which then leaves. Some time after a signal,
+//!   [`SendRun::takes_no_more`] has none made.
 
 use std::time::Instant;
 
@@ -140,7 +141,7 @@ impl SendRun<'_> {
 
     /// The next new message, where one may be made.
     fn next_message(&mut self, now: Instant) -> RunResult<NextMessage> {
-        if !self.may_seal() {
+        if !self.may_seal() || self.takes_no_more(now) {
             return Ok(NextMessage::Blocked);
         }
         let mut turn = Turn { now, connected: self.events.is_connected(), rng: &mut self.rng };
@@ -272,5 +273,121 @@ impl SendRun<'_> {
             let max_record = self.stream.limit_messages(max_message);
             self.source.limit_records(max_record);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! A run in virtual time, with a broker that acknowledges nothing.
+
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::num::NonZeroU16;
+    use std::os::unix::net::UnixStream;
+    use std::path::Path;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::{Config, ConfigSource};
+    use crate::event_loop::STOP_TIMEOUT;
+    use crate::mqtt::{ClientOptions, Endpoint};
+    use crate::name::LinkName;
+    use crate::pace::Pace;
+    use crate::report::Level;
+    use crate::send::intake::Intake;
+    use crate::send::plain::PlainStream;
+    use crate::send::read_times::ReadTimes;
+    use crate::send::record_check::RecordCheck;
+    use crate::send::record_cutter::RecordCutter;
+    use crate::send::spooled::Spooled;
+    use crate::spool::{Opening, Owner, Record, RecordStore, SpoolOptions, SpoolReceiver};
+    use crate::stdio::{Input, Signals, Split};
+    use crate::units::Size;
+
+    const INTERVAL: Duration = Duration::from_millis(100);
+
+    /// A connection that the broker has accepted, and the broker's side of it.
+    fn connected(signals: Signals, report: &Reporter) -> (EventLoop<'_>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = Endpoint::tcp("127.0.0.1", listener.local_addr().unwrap().port());
+        let broker = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
+            stream.write_all(&[0x20, 2, 0, 0]).unwrap();
+            stream
+        });
+        let mut client = Client::new(endpoint, ClientOptions::new("sender")).unwrap();
+        client.connect(Instant::now());
+        let mut events = EventLoop::new(client, signals, report);
+        while !events.is_connected() {
+            let now = events.begin_turn();
+            while events.next_event().unwrap().is_some() {}
+            if !events.is_connected() {
+                events.wait(None, None, now).unwrap();
+            }
+        }
+        (events, broker.join().unwrap())
+    }
+
+    /// A source with these records in its spool, and no input.
+    fn spooled<'a>(dir: &Path, records: &[&[u8]], report: &'a Reporter) -> Spooled<'a> {
+        let options = SpoolOptions { dir: dir.join("spool"), max: Size::new(1 << 20), keeps_times: false };
+        let link: LinkName = "plant".parse().unwrap();
+        let owner = Owner { link: &link, receiver: SpoolReceiver::Anyone };
+        let (mut spool, cut_off) = Opening::new(&options, owner).attempt().unwrap().expect("no other run sends");
+        let records: Vec<_> = records.iter().map(|bytes| Record { bytes, sent: None }).collect();
+        spool.append(&records).unwrap();
+        let cutter = RecordCutter::new(Split::Each, 1024, RecordCheck::AnyBytes);
+        let intake = Intake::new(Input::stdin().unwrap(), cutter, ReadTimes::new(false, report), report);
+        Spooled::new(intake, spool, cut_off, 0, report)
+    }
+
+    /// With a spool of five lines, at one message per [`INTERVAL`] and QoS 1. Also the broker's side, and where signals are sent.
+    fn run<'a>(dir: &Path, config: &'a Config, report: &'a Reporter) -> (SendRun<'a>, TcpStream, UnixStream) {
+        let (signals, sent) = Signals::simulated();
+        let (events, broker) = connected(signals, report);
+        let paces = vec![Pace::new(NonZeroU16::MIN, INTERVAL)];
+        let run = SendRun {
+            events,
+            report,
+            source: Box::new(spooled(dir, &[b"1\n", b"2\n", b"3\n", b"4\n", b"5\n"], report)),
+            stream: Box::new(PlainStream::new(config, Split::Each)),
+            registration: Registration {
+                reply_topics: ReplyTopics::default(),
+                will: LastWill::new(None, config.mqtt.qos),
+            },
+            gate: Gate::new(&config.mqtt, paces),
+            timeouts: Timeouts::new(None, false),
+            retried: RetriedFailure::none(),
+            rng: rand::rng(),
+        };
+        (run, broker, sent)
+    }
+
+    fn config() -> Config {
+        let text = "sts_mode = nosec\nsubtop = a\npubtop = b\nip = 127.0.0.1\nclientid = sender\n";
+        let source = ConfigSource { link: "plant".parse().unwrap(), path: "plant.conf".into() };
+        Config::parse(&source, text, &[], &mut |_| panic!("no file is read")).unwrap().config
+    }
+
+    #[test]
+    fn a_stopped_run_with_a_pace_leaves_its_spool_though_it_is_never_without_a_message_in_flight() {
+        let (dir, config) = (tempfile::tempdir().unwrap(), config());
+        let report = Reporter::to("sts-test", Level::Error, Box::new(std::io::sink()));
+        let (mut run, _broker, mut sent) = run(dir.path(), &config, &report);
+        let start = Instant::now();
+        run.transfer(start).unwrap();
+        sent.write_all(b"X").unwrap();
+        assert!(!run.is_stopped(start).unwrap());
+        run.transfer(start + INTERVAL).unwrap();
+        let in_flight = |run: &SendRun<'_>| run.events.broker.unacknowledged().messages;
+        assert_eq!(in_flight(&run), 2, "a signal opens no gate and shuts none");
+        // The broker has answered for earlier ones meanwhile.
+        let overdue = start + STOP_TIMEOUT;
+        run.timeouts.progress(start + STOP_TIMEOUT / 2);
+        assert!(!run.is_stopped(overdue).unwrap(), "the next run would send it again");
+        run.transfer(overdue).unwrap();
+        assert_eq!(in_flight(&run), 2, "it begins no other one");
     }
 }

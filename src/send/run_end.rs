@@ -133,12 +133,18 @@ impl SendRun<'_> {
         }
     }
 
-    /// Why a run that was told to stop leaves the rest to the next one, if it does: between two records, or the next run
+    /// Why a run that was told to stop leaves the rest to the next one, if it does now: between two records, or the next run
     /// would send one of them again.
     fn leaves_rest(&self, now: Instant) -> Option<(Exit, &'static str)> {
-        let is_slow = self.gate.has_pace() && self.timeouts.is_stop_overdue(now);
         let is_under_way = self.awaits_answer() || self.stream.unpublished().messages > 0;
-        (is_slow && self.source.keeps_undelivered() && !is_under_way).then_some((Exit::TryAgain, STOPPED))
+        (self.takes_no_more(now) && !is_under_way).then_some((Exit::TryAgain, STOPPED))
+    }
+
+    /// Whether a run that was told to stop begins no further message, and ends once what it has begun is delivered: it has
+    /// a pace, and a spool with the rest. While a full disk keeps what was read out of the spool, what is sent makes room.
+    pub(super) fn takes_no_more(&self, now: Instant) -> bool {
+        let is_rest_kept = self.source.keeps_undelivered() && self.source.has_all_input();
+        self.gate.has_pace() && self.timeouts.is_stop_overdue(now) && is_rest_kept
     }
 
     /// Tells the timeouts whether anything waits to be delivered, for whatever reason. If nothing but a pace holds it back,

@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | `--timeout` | any run that has it | it ends |
 //! | [`STOP_TIMEOUT`] | any run, not before the signal that stops it | it ends; what it leaves is lost, or in the spool |
-//! | the same, whatever is delivered | a run with a spool and a pace | it ends once nothing awaits an answer |
+//! | the same, whatever is delivered | a run with a spool and a pace | it begins no message, and ends once those before are delivered |
 //! | [`SILENCE_TIMEOUT`] | a run with `--confirm` | it asks for the reason and reports the silence once; the run continues |
 //! | [`END_TIMEOUT`] | a run with `--confirm` of which only the end is not confirmed | it ends, as all is written |
 //!

@@ -1,11 +1,12 @@
 //! Makes release executables smaller, by what the linker supports.
 //!
-//! Unwinding tables are left out: a panic aborts, and without symbols not even a backtrace uses them. Functions of which the
-//! code is the same are there once: nothing compares their addresses. Relocations are packed in a bitmap (RELR), where this
+//! Unwinding tables are left out: a panic aborts, and without symbols not even a backtrace uses them. Functions with
+//! the same code are merged: nothing compares their addresses. Relocations are packed in a bitmap (RELR), where this
 //! machine shows that its loader reads that, as C libraries do of 2022 and later.
 //!
-//! `bin/package` compiles the standard library without the tables where it compiles that as well. Then there is none yet to
-//! try the linker with, and the tables that C has left stay. Its linker, zig's, takes neither of the other two arguments.
+//! `bin/package` compiles the standard library without the tables where it compiles that as well. Then there is no standard
+//! library yet to try the linker with, and the tables that C has left stay. Its linker, zig's, takes neither of the other
+//! two arguments.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

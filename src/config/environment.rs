@@ -166,8 +166,10 @@ fn hint_at_service(dirs: &[PathBuf], us: u32) -> Option<String> {
         entry.is_ok_and(|entry| entry.path().extension().is_some_and(|extension| extension == "conf"))
     };
     let has_links = own.read_dir().is_ok_and(|mut entries| entries.any(is_link));
-    (us == 0 && owner != us && !has_links)
-        .then(|| format!("for the links in {}, {}", show(services), files::run_as(owner)))
+    (us == 0 && owner != us && !has_links).then(|| {
+        let (dir, user) = (show(services), files::user_name(owner));
+        format!("for the links in {dir}, which belongs to user {user}, {}", files::run_as(owner))
+    })
 }
 
 fn refuse_root(wrong: Option<(String, String)>) -> Result<()> {
@@ -215,7 +217,10 @@ mod tests {
             return;
         }
         let hint = hint_at_service(&dirs, 0).unwrap();
-        let said = format!("for the links in {}, run this as that user: runuser -u nobody -- ", services.display());
+        let dir = services.display();
+        let said = format!(
+            "for the links in {dir}, which belongs to user nobody, run this as that user: runuser -u nobody -- "
+        );
         assert!(hint.starts_with(&said), "{hint}");
         assert_eq!(hint_at_service(&dirs, 1000), None, "a login user's own key");
         assert_eq!(hint_at_service(&dirs[..1], 0), None, "STS_CONFIG_DIR");

@@ -20,7 +20,7 @@ const _: () = assert!(
     (MAX_DELAY.as_millis() / INTERVAL.as_millis() + 1) as usize * (MAX_PER_INTERVAL.get() as usize) < MAX_RECENT
 );
 
-/// The most messages that a sender sends in an interval, and that.
+/// The most messages that a sender sends in an interval, and that interval.
 pub(crate) const TEXT_RATE: (NonZeroU16, Duration) = (MAX_PER_INTERVAL, INTERVAL);
 
 #[cfg(test)]

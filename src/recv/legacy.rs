@@ -39,7 +39,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(2);
 const NOTHING_READ: &str = "if no message can be read, `aes` may differ: set the same on both devices, and pair again";
 /// Said as a run ends that found no space.
 const NOT_RECORDED: &str =
-    "the disk is full; what was received is written and not recorded: the next message may be damaged";
+    "the disk is full; what was received is written but not recorded: the next message may be damaged";
 /// Most bytes that are shown of a damaged text.
 const MAX_SHOWN: usize = 60;
 
@@ -254,7 +254,7 @@ impl IncomingStreams for LegacyTexts<'_> {
             return Ok(Disposition::Leave(LeftMessage::text(message)));
         }
         if is_foreign(&message) {
-            self.report.verbose("dropped a message that the broker kept");
+            self.report.verbose("dropped a retained message");
             return Ok(Disposition::Drop(message.receipt));
         }
         let taken = if self.waits_for_space() {

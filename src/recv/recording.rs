@@ -37,8 +37,8 @@ impl RecvRun<'_> {
         self.once_there_is_space(now, |streams, _| streams.update_session_files())
     }
 
-    /// Writes something down; while the disk has no room for that, waits. If the run ended instead, each one that finds the disk
-    /// as full would write the same to standard output again.
+    /// Writes something down; while the disk has no room for that, waits. If the run ended instead, each later one that finds
+    /// the disk still full would write the same to standard output again.
     fn once_there_is_space(
         &mut self,
         now: Instant,

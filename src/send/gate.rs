@@ -20,10 +20,11 @@
 //! There are two places for one (`CONTRIBUTING.md`, "A limit on what is sent"):
 //!
 //! - **Of what this run gives to the client**, each message once: here. A limit on messages per time is one more [`Pace`]
-//!   in `send::paces`; all of them are kept, so on a link to the old program the stricter one holds. A pace is exact for the messages that ask: none of them leaves if that makes
-//!   more than N in any span of its interval. After a pause all messages of an interval may leave at once
-//!   ([`crate::pace`]). Any other limit is a condition in [`Gate::is_open`], counted in [`Gate::pass`], and the time that
-//!   opens it, if one does, is in [`Gate::opens_at`], which wakes the run.
+//!   in `send::paces`; all of them are kept, so on a link to the old program the stricter one holds. A pace is exact for
+//!   the messages that ask: none of them leaves if that makes more than N in any span of its interval. After a pause all
+//!   messages of an interval may leave at once ([`crate::pace`]). Any other limit is a condition in
+//!   [`Gate::is_open`], counted in [`Gate::pass`], and the time that opens it, if one does, is in [`Gate::opens_at`],
+//!   which wakes the run.
 //! - **Of what goes to the broker**, including what the client repeats after a reconnect, of which the run hears nothing:
 //!   in the client session. `OutgoingPublishes::retry_at` (`mqtt/client_session/outgoing_publishes/mod.rs`), the pause after
 //!   a refusal, is the precedent: it gives no packet, wakes the client and ends. The client then fills up, and this gate

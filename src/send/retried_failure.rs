@@ -66,8 +66,8 @@ impl RetriedFailure {
         }
     }
 
-    /// The refusal for which the run ends once it takes no more input, if there is one. Why the stream cannot continue, it says itself
-    /// when it is asked for the next message.
+    /// The refusal for which the run ends once it takes no more input, if there is one. The stream itself says why it
+    /// cannot continue, when it is asked for the next message.
     pub(super) fn refusal(&self) -> Option<&Error> {
         self.last.as_ref().filter(|(cause, _)| *cause != FailureCause::Stream).map(|(_, error)| error)
     }

@@ -141,7 +141,7 @@ impl<'a> LegacyRun<'a> {
 
     fn take_message(&mut self, message: &Message, now: Instant) {
         if is_foreign(message) {
-            return self.report.verbose("ignored a message that the broker kept");
+            return self.report.verbose("ignored a retained message");
         }
         let Some(frame) = Frame::parse(&message.payload) else { return self.follow(&message.payload, now) };
         let is_accepted = self.pairing.accept(&frame, now, &mut handshake_rng());

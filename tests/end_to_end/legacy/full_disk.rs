@@ -55,7 +55,7 @@ fn a_run_that_is_stopped_without_space_writes_what_it_received() {
     old.send("the text");
     receiver.wait_for(FULL);
     assert_eq!(receiver.written(), 0);
-    stop(receiver).failed(&[0], &["is written and not recorded: the next message may be damaged"]).wrote(b"the text\n");
+    stop(receiver).failed(&[0], &["is written but not recorded: the next message may be damaged"]).wrote(b"the text\n");
 }
 
 /// How many messages wait depends on how soon the session is noticed: those that come after it are not read.
@@ -75,7 +75,7 @@ fn what_came_before_a_session_was_there_is_written_by_a_run_that_is_stopped_with
     broker.wait_for_log(&format!("Sending PUBLISH to {client} "), 3);
     fs::rename(&hidden, &file).unwrap();
     receiver.wait_for(FULL);
-    let ended = stop(receiver).failed(&[0], &["is written and not recorded: the next message may be damaged"]);
+    let ended = stop(receiver).failed(&[0], &["is written but not recorded: the next message may be damaged"]);
     assert!(!ended.stderr.contains("damaged message"), "{}", ended.stderr);
     let written = ended.text();
     assert!(!written.is_empty() && "one\ntwo\nthree\n".starts_with(written), "{written:?}");

@@ -86,7 +86,7 @@ fn a_message_that_the_broker_keeps_is_nobodys() {
         masked[0] ^= 1;
         keep(&masked);
         let pairing = Process::spawn(link.device.pair(&["-v", LINK]));
-        pairing.wait_for("ignored a message that the broker kept");
+        pairing.wait_for("ignored a retained message");
         let old = OldProgram::start(link.old.clone());
         pairing.wait().succeeded();
         old.wait("encryption on", |seen| seen.is_on);

@@ -13,7 +13,7 @@ const MAX_RETRY_DELAY: Duration = Duration::from_secs(60);
 /// over its quota gets no more than one refusal's worth of messages.
 #[derive(Debug)]
 pub(super) struct RefusedPublishes {
-    /// Serial numbers, in the order of the refusals.
+    /// Serial numbers, in ascending order.
     serials: VecDeque<u64>,
     /// The end of the pause.
     retry_at: Option<Instant>,
@@ -32,7 +32,8 @@ impl Default for RefusedPublishes {
 impl RefusedPublishes {
     /// The broker refused this message. Returns how many pauses there were in a row, if one begins with it.
     pub(super) fn push(&mut self, serial: u64, now: Instant) -> Option<u32> {
-        self.serials.push_back(serial);
+        let place = self.serials.partition_point(|earlier| *earlier < serial);
+        self.serials.insert(place, serial);
         if self.retry_at.is_some() {
             return None;
         }
@@ -45,6 +46,12 @@ impl RefusedPublishes {
     pub(super) fn accepted(&mut self) {
         (self.pauses, self.retry_at) = (0, None);
         self.delay.reset();
+    }
+
+    /// Whether the broker accepted no message since it refused one. Then the oldest goes alone: if the broker accepted only a
+    /// later one of several, that would overtake what was refused, and a receiver that expects an order would drop the rest.
+    pub(super) fn is_probing(&self) -> bool {
+        self.pauses > 0
     }
 
     /// The end of the pause, while there is one.

@@ -205,12 +205,13 @@ impl OutgoingPublishes {
         (oldest.position.end <= sent_bytes).then_some(oldest.position.end)
     }
 
-    /// The next packet to send, or nothing. With `alone`, nothing while an older message is not acknowledged.
+    /// The next packet to send, or nothing. With `alone`, and after a refusal until the broker accepts a message, nothing while
+    /// an older message is not acknowledged.
     ///
     /// The caller encodes it and then calls [`OutgoingPublishes::encoded`].
     pub(super) fn next_packet(&mut self, alone: bool) -> Option<Request<'_>> {
         let serial = self.next_to_send()?;
-        if alone && serial > self.first_serial {
+        if (alone || self.refused.is_probing()) && serial > self.first_serial {
             return None;
         }
         let pkid = pkid(serial);

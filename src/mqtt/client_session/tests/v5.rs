@@ -112,21 +112,26 @@ fn a_broker_over_its_quota_is_given_time() {
         rig.publish("c", qos);
         assert!(rig.sent().is_empty(), "nothing is published in a pause");
         assert_eq!(rig.wait(), SECOND);
-        // New messages for the broker, which has forgotten their identifiers.
-        assert_eq!(published(&rig.sent()), [row("b", 2, false), row("a", 1, false), row("c", 3, false)]);
+        // A new message for the broker, which has forgotten its identifier. It is the oldest, and alone, or the broker could
+        // accept another one before it.
+        assert_eq!(published(&rig.sent()), [row("a", 1, false)]);
         refuse(&mut rig, 1);
         assert!(warnings(&rig.events()).is_empty());
         assert_eq!(rig.wait(), 2 * SECOND);
         assert_eq!(published(&rig.sent()), [row("a", 1, false)]);
-        for pkid in 1..=3 {
+        let accept = |rig: &mut Rig, pkid| {
             if qos == Qos::AtLeastOnce {
                 rig.receive(&puback(pkid)).unwrap();
             } else {
                 rig.receive(&pubrec(pkid)).unwrap();
-                rig.sent();
+                assert_eq!(rig.sent().len(), 1, "PUBREL");
                 rig.receive(&pubcomp(pkid)).unwrap();
             }
-        }
+            rig.sent()
+        };
+        assert_eq!(published(&accept(&mut rig, 1)), [row("b", 2, false), row("c", 3, false)]);
+        accept(&mut rig, 2);
+        accept(&mut rig, 3);
         let acknowledged = rig.acknowledged();
         assert!(tokens.iter().all(|token| acknowledged.contains(token)) && acknowledged.len() == 3);
         assert_eq!(rig.session.unacknowledged(), Unacknowledged::default());

@@ -70,23 +70,6 @@ pub(crate) fn other_dir(path: &Path) -> Option<PathBuf> {
     usual_dirs::other_with_sessions(path, None)
 }
 
-/// The names of all links that have sessions, of either version of the protocol, in order; none where there is no runtime
-/// directory. Root may look at any user's.
-///
-/// # Errors
-/// As [`usual_dirs::look`].
-pub(crate) fn links(path: &Path) -> Result<Vec<LinkName>> {
-    links_by(path, link_of)
-}
-
-/// As [`links`], of STS/2 only.
-///
-/// # Errors
-/// As [`usual_dirs::look`].
-pub(crate) fn sealed_links(path: &Path) -> Result<Vec<LinkName>> {
-    links_by(path, |name| peer_of(name).map(|(link, _)| link))
-}
-
 /// All links that have sessions, of either version of the protocol, each with its peers in the order of the directory, which is
 /// read once for all of them; none where there is no runtime directory. Root may look at any user's.
 ///
@@ -124,19 +107,6 @@ pub(crate) fn each_sealed_peer(path: &Path, mut visit: impl FnMut(&LinkName, Pee
             done.insert(link.to_owned());
         }
     })
-}
-
-fn links_by(path: &Path, link_of: fn(&str) -> Option<&str>) -> Result<Vec<LinkName>> {
-    let Some(dir) = usual_dirs::look(path)? else { return Ok(Vec::new()) };
-    let mut links = BTreeSet::new();
-    dir.each_name(|name| {
-        if let Some(link) = link_of(name)
-            && !links.contains(link)
-        {
-            links.insert(link.to_owned());
-        }
-    })?;
-    Ok(links.iter().filter_map(|link| link.parse().ok()).collect())
 }
 
 /// The status of one link at `now`, in seconds since 1970; `peers` are those with sessions on the link.

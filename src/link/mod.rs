@@ -121,11 +121,12 @@ impl Link {
         };
         let link = &self.config.link;
         // What cannot be read is of no use to an encrypted link either.
-        let links = match &self.config.protection {
-            Protection::Legacy(_) => cache::status::sealed_links(&self.runtime_dir),
-            Protection::None | Protection::Sealed(_) => cache::status::links(&self.runtime_dir),
-        };
-        let has_session = links.is_ok_and(|links| links.contains(link));
+        let links = cache::status::links_with_peers(&self.runtime_dir).unwrap_or_default();
+        let has_session = links.get(link).is_some_and(|peers| match &self.config.protection {
+            // A session of the old program has no peer.
+            Protection::Legacy(_) => !peers.is_empty(),
+            Protection::None | Protection::Sealed(_) => true,
+        });
         let is_bound = |peers: KnownPeers| {
             peers.lines().iter().any(|line| line.binding.names(link) || line.binding.has_paired(link))
         };
@@ -146,7 +147,8 @@ impl Link {
         let link = &self.config.link;
         // Looked for by its name: a gateway may have a hundred thousand others.
         let is_there = self.config.sealed().is_some() && cache::has_legacy_file(&self.runtime_dir, link);
-        is_there && cache::status::sealed_links(&self.runtime_dir).is_ok_and(|links| !links.contains(link))
+        let links = || cache::status::links_with_peers(&self.runtime_dir);
+        is_there && links().is_ok_and(|links| links.get(link).is_none_or(Vec::is_empty))
     }
 
     /// Says that there is only such a session: the line that says so may have been lost.

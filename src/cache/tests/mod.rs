@@ -8,7 +8,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 
 use super::field_text::hex;
-use super::status::{LinkStatus, links};
+use super::status::{LinkStatus, links_with_peers};
 use super::*;
 use crate::crypto::schedule::Topics;
 use crate::handshake::session_check::{self, CheckEvent, SessionCheck, SessionQuery};
@@ -214,9 +214,9 @@ fn files_that_are_not_ours_keep_nobody_from_the_others() {
     }
     fs::write(path.join("gateway@0123"), "stray").unwrap();
     fs::write(path.join("old@sts1"), "of the old program").unwrap();
-    assert_eq!(links(path).unwrap(), [link("gateway"), link("old")]);
+    assert!(links_with_peers(path).unwrap().keys().eq(&[link("gateway"), link("old")]));
     let with_peers = [(link("gateway"), vec![peer_key(&peer)]), (link("old"), Vec::new())];
-    assert_eq!(status::links_with_peers(path).unwrap(), with_peers.into());
+    assert_eq!(links_with_peers(path).unwrap(), with_peers.into());
     assert_eq!(status(&cache, NOW).sessions.len(), 1);
     assert_eq!(forget(path, &peer).unwrap(), [link("gateway")]);
 }

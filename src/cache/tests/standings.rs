@@ -174,7 +174,8 @@ fn sessions_are_deleted_when_asked_for() {
         cache.store_current(&session(1), NOW).unwrap();
     }
     assert_eq!(cache.load().unwrap().len(), 1, "a link sees its own only");
-    assert_eq!(links(cache.dir().path()).unwrap(), [link("gateway"), link("gateway.recv")]);
+    let links = links_with_peers(cache.dir().path()).unwrap();
+    assert!(links.keys().eq(&[link("gateway"), link("gateway.recv")]));
     assert!(forget(cache.dir().path(), &[0; 32]).unwrap().is_empty());
     assert_eq!(forget(cache.dir().path(), &peer).unwrap(), [link("gateway"), link("gateway.recv")]);
     assert!(cache.load().unwrap().is_empty() && other.load().unwrap().is_empty());

@@ -78,7 +78,12 @@ impl SendRun<'_> {
             self.retried.failed(cause, error, self.report, now);
             return Ok(());
         }
-        Err(SendFailure::GivenUp(self.source.refused(error, self.in_flight())))
+        Err(self.refused(error))
+    }
+
+    /// How the run ends for what is refused.
+    fn refused(&self, error: Error) -> SendFailure {
+        SendFailure::GivenUp(self.source.refused(error, self.in_flight()))
     }
 
     /// What the stream did; `None` where it cannot continue for now, and the run waits for that.
@@ -95,9 +100,7 @@ impl SendRun<'_> {
     /// Ends the run if it takes no more input, and something is still refused.
     pub(super) fn end_refused(&self) -> RunResult<()> {
         match self.retried.refusal() {
-            Some(error) if !self.source.is_collecting() => {
-                Err(SendFailure::GivenUp(self.source.refused(error.clone(), self.in_flight())))
-            }
+            Some(error) if !self.source.is_collecting() => Err(self.refused(error.clone())),
             _ => Ok(()),
         }
     }
@@ -143,7 +146,7 @@ impl SendRun<'_> {
     /// Whether a run that was told to stop begins no further message, and ends once what it has begun is delivered: it has
     /// a pace, and a spool with the rest. While a full disk keeps what was read out of the spool, what is sent makes room.
     pub(super) fn takes_no_more(&self, now: Instant) -> bool {
-        let is_rest_kept = self.source.keeps_undelivered() && self.source.has_all_input();
+        let is_rest_kept = self.source.keeps_undelivered() && !self.source.is_collecting();
         self.gate.has_pace() && self.timeouts.is_stop_overdue(now) && is_rest_kept
     }
 

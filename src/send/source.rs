@@ -173,7 +173,7 @@ pub(super) trait MessageSource {
     /// Whether more input may come, or be written to the disk, that only this run can keep. What the network refuses does not
     /// end a run while this is true.
     fn is_collecting(&self) -> bool {
-        false
+        self.keeps_undelivered() && !self.has_all_input()
     }
 
     /// Whether all that was read is delivered, though the stream may not be over: the next run can end that. Without a

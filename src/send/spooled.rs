@@ -337,10 +337,6 @@ impl MessageSource for Spooled<'_> {
         self.input_fd(true).is_some()
     }
 
-    fn is_collecting(&self) -> bool {
-        !self.has_all_input()
-    }
-
     fn is_delivered(&self) -> bool {
         self.has_all_input() && self.spool.is_empty()
     }

@@ -161,10 +161,18 @@ pub(crate) mod tests {
     use super::*;
     use crate::Exit;
 
+    /// What is reported.
     #[derive(Clone, Default)]
-    struct Shared(Rc<RefCell<Vec<u8>>>);
+    pub(crate) struct Said(Rc<RefCell<Vec<u8>>>);
 
-    impl Write for Shared {
+    impl Said {
+        /// Takes the text of what was reported since the last time.
+        pub(crate) fn take(&self) -> String {
+            String::from_utf8(self.0.take()).unwrap()
+        }
+    }
+
+    impl Write for Said {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.borrow_mut().write(bytes)
         }
@@ -191,7 +199,7 @@ pub(crate) mod tests {
     fn each_level_says_what_the_one_before_says() {
         let mut said = Vec::new();
         for level in [Level::Error, Level::Warning, Level::Info, Level::Verbose] {
-            let sink = Shared::default();
+            let sink = Said::default();
             let reporter = Reporter::to("sts-test", level, Box::new(sink.clone()));
             reporter.verbose("d");
             reporter.info("c");
@@ -200,7 +208,7 @@ pub(crate) mod tests {
             if level == Level::Error {
                 reporter.error(&Error::new(Exit::TryAgain, "later").deferred());
             }
-            said.push(String::from_utf8(sink.0.take()).unwrap());
+            said.push(sink.take());
         }
         assert_eq!(said[0], "sts-test: what: why\\u{a}\\u{1b}[31m\nsts-test: hint: do\n");
         assert_eq!(said[1], format!("sts-test: warning: b\n{}", said[0]));
@@ -210,7 +218,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_status_line_gives_way_to_what_is_said() {
-        let sink = Shared::default();
+        let sink = Said::default();
         let plain = Reporter::to("sts-test", Level::Info, Box::new(sink.clone()));
         plain.status("not on a terminal");
         assert!(!plain.has_status() && sink.0.borrow().is_empty());
@@ -220,9 +228,9 @@ pub(crate) mod tests {
         terminal.verbose("unsaid");
         terminal.info("e");
         terminal.info("f");
-        assert_eq!(sink.0.take(), b"\rabc\\u{1b}\rd        \r \rsts-test: e\nsts-test: f\n");
+        assert_eq!(sink.take(), "\rabc\\u{1b}\rd        \r \rsts-test: e\nsts-test: f\n");
         terminal.status("");
-        assert!(sink.0.take().is_empty(), "it is gone already");
+        assert!(sink.take().is_empty(), "it is gone already");
     }
 
     #[test]

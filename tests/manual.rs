@@ -4,6 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a call that fails here fails the test, with its place")]
 
+mod source_files;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -90,24 +92,6 @@ fn same(what: &str, code: &Words, page: &Words) {
 
 fn words(list: &[&str]) -> Words {
     list.iter().map(|&word| word.to_owned()).collect()
-}
-
-/// All source files, each with its path.
-fn sources() -> Vec<(PathBuf, String)> {
-    let mut found = Vec::new();
-    let mut directories = vec![root().join("src"), root().join("bin"), root().join("tests")];
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                directories.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = fs::read_to_string(&path).unwrap();
-                found.push((path, text));
-            }
-        }
-    }
-    found
 }
 
 /// Every text between `open` and `close` in `text`.
@@ -285,7 +269,9 @@ fn what_the_code_cites_of_the_protocol_is_there() {
     let steps: Vec<_> = between(&text, ".It Step ", ' ').collect();
     assert_eq!(steps, ["1", "2", "3", "4", "5", "6", "7", "8"]);
     let mut cited = 0;
-    for (path, source) in sources().iter().filter(|(path, _)| !path.ends_with("manual.rs")) {
+    for (path, source) in
+        source_files::below(&["src", "bin", "tests"]).iter().filter(|(path, _)| !path.ends_with("manual.rs"))
+    {
         for rest in source.split("sts-protocol(7)").skip(1) {
             let rest = rest.trim_start_matches(['`', ',', ' ']);
             let line = rest.lines().next().unwrap_or_default();

@@ -5,6 +5,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a call that fails here fails the test, with its place")]
 
+mod source_files;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -29,17 +31,8 @@ fn labels(text: &str) -> Labels {
 /// The labels of the code, without those of unit tests. The two names of SPAKE2 are no labels of the key schedule.
 fn labels_in_sources() -> Labels {
     let mut found = Labels::new();
-    let mut directories = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                directories.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = fs::read_to_string(&path).unwrap();
-                found.append(&mut labels(text.split("#[cfg(test)]").next().unwrap()));
-            }
-        }
+    for (_, text) in source_files::below(&["src"]) {
+        found.append(&mut labels(text.split("#[cfg(test)]").next().unwrap()));
     }
     found.remove("sts2 master");
     found.remove("sts2 slave");

@@ -312,4 +312,4 @@ impl<'a> EventLoop<'a> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

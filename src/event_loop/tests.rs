@@ -41,7 +41,7 @@ fn serve(listener: &TcpListener, mut on_publish: impl FnMut(&TcpStream, &[u8])) 
 }
 
 /// A loop with a connection that the broker accepted, and the time of its turn.
-fn connected(port: u16, signals: Signals, report: &Reporter) -> (EventLoop<'_>, Instant) {
+pub(crate) fn connected(port: u16, signals: Signals, report: &Reporter) -> (EventLoop<'_>, Instant) {
     let mut client = Client::new(Endpoint::tcp("127.0.0.1", port), ClientOptions::new("closing")).unwrap();
     client.connect(Instant::now());
     let mut events = EventLoop::new(client, signals, report);

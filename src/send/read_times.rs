@@ -92,28 +92,13 @@ impl TimeMarks {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-    use std::sync::{Arc, Mutex};
     use std::time::{Duration, UNIX_EPOCH};
 
     use proptest::prelude::*;
 
     use super::*;
     use crate::report::Level;
-
-    /// What is reported.
-    #[derive(Clone, Default)]
-    struct Said(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Said {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::report::tests::Said;
 
     fn at(micros: u8) -> SentTime {
         SentTime::from_bytes(u64::from(micros).to_be_bytes())
@@ -160,7 +145,7 @@ mod tests {
         assert_eq!([0, 1].map(|offset| times.of(offset)), [None; 2]);
         times.read_at(1, now);
         assert_eq!(times.of(2), Some(SentTime::of(now)));
-        assert_eq!(String::from_utf8(said.0.lock().unwrap().clone()).unwrap().matches("clock is not set").count(), 1);
+        assert_eq!(said.take().matches("clock is not set").count(), 1);
         let mut unwanted = ReadTimes::new(false, &report);
         unwanted.read_at(1, now);
         assert_eq!(unwanted.of(0), None);

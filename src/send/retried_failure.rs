@@ -81,30 +81,16 @@ impl RetriedFailure {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-    use std::io::{self, Write};
-    use std::rc::Rc;
+    use std::io;
 
     use super::*;
     use crate::Exit;
     use crate::report::Level;
+    use crate::report::tests::Said;
 
     const LOGIN: FailureCause = FailureCause::Refused(Refused::Connection);
     const TOPIC: FailureCause = FailureCause::Refused(Refused::Subscription);
     const MESSAGE: FailureCause = FailureCause::Refused(Refused::Message);
-
-    #[derive(Clone, Default)]
-    struct Said(Rc<RefCell<Vec<u8>>>);
-
-    impl Write for Said {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.borrow_mut().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     /// These fail, or are over, a second after each other; returns how often each was reported.
     fn reported<const N: usize>(events: &[(FailureCause, bool)], of: [FailureCause; N]) -> [usize; N] {
@@ -120,7 +106,7 @@ mod tests {
                 failure.succeeded(*cause);
             }
         }
-        let said = String::from_utf8(said.0.take()).unwrap();
+        let said = said.take();
         of.map(|cause| said.matches(&format!("<{cause:?}>")).count())
     }
 
@@ -144,7 +130,7 @@ mod tests {
             let now = start + Duration::from_secs(hour * 60 * 60);
             failure.failed(LOGIN, Error::new(Exit::Unavailable, "refused"), &report, now);
         }
-        assert_eq!(String::from_utf8(said.0.take()).unwrap().matches("refused").count(), 2);
+        assert_eq!(said.take().matches("refused").count(), 2);
     }
 
     #[test]

@@ -291,7 +291,7 @@ mod tests {
     use super::*;
     use crate::config::{Config, ConfigSource};
     use crate::event_loop::STOP_TIMEOUT;
-    use crate::mqtt::{ClientOptions, Endpoint};
+    use crate::event_loop::tests::connected;
     use crate::name::LinkName;
     use crate::pace::Pace;
     use crate::report::Level;
@@ -307,27 +307,12 @@ mod tests {
 
     const INTERVAL: Duration = Duration::from_millis(100);
 
-    /// A connection that the broker has accepted, and the broker's side of it.
-    fn connected(signals: Signals, report: &Reporter) -> (EventLoop<'_>, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let endpoint = Endpoint::tcp("127.0.0.1", listener.local_addr().unwrap().port());
-        let broker = thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
-            stream.write_all(&[0x20, 2, 0, 0]).unwrap();
-            stream
-        });
-        let mut client = Client::new(endpoint, ClientOptions::new("sender")).unwrap();
-        client.connect(Instant::now());
-        let mut events = EventLoop::new(client, signals, report);
-        while !events.is_connected() {
-            let now = events.begin_turn();
-            while events.next_event().unwrap().is_some() {}
-            if !events.is_connected() {
-                events.wait(None, None, now).unwrap();
-            }
-        }
-        (events, broker.join().unwrap())
+    /// Accepts the next connection, and does nothing more with it.
+    fn accept(listener: &TcpListener) -> TcpStream {
+        let (mut stream, _) = listener.accept().unwrap();
+        assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
+        stream.write_all(&[0x20, 2, 0, 0]).unwrap();
+        stream
     }
 
     /// A source with these records in its spool, and no input.
@@ -346,7 +331,10 @@ mod tests {
     /// With a spool of five lines, at one message per [`INTERVAL`] and QoS 1. Also the broker's side, and where signals are sent.
     fn run<'a>(dir: &Path, config: &'a Config, report: &'a Reporter) -> (SendRun<'a>, TcpStream, UnixStream) {
         let (signals, sent) = Signals::simulated();
-        let (events, broker) = connected(signals, report);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let broker = thread::spawn(move || accept(&listener));
+        let (events, _) = connected(port, signals, report);
         let paces = vec![Pace::new(NonZeroU16::MIN, INTERVAL)];
         let run = SendRun {
             events,
@@ -362,7 +350,7 @@ mod tests {
             retried: RetriedFailure::none(),
             rng: rand::rng(),
         };
-        (run, broker, sent)
+        (run, broker.join().unwrap(), sent)
     }
 
     fn config() -> Config {

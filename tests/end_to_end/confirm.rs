@@ -292,9 +292,7 @@ fn a_reader_that_lost_its_sessions_gets_the_rest(options: &[&str]) {
     sender.write("one\n");
     to_slave.wait_for_stdout(b"one\n");
     to_slave.stop().succeeded();
-    for (path, _) in pair.slave.runtime_files() {
-        std::fs::remove_file(path).unwrap();
-    }
+    pair.slave.lose_runtime_files();
     sender.write("two\nthree\n");
     sender.wait_for("waiting for sts-recv");
     pair.agree();
@@ -384,9 +382,7 @@ fn a_reader_that_lost_its_sessions_misses_no_stream_of_a_spool() {
     let mut sender = Process::spawn(pair.master.send(&[CONFIRM, "--each", "--spool", "spool", LINK]));
     sender.write("one\n");
     sender.wait_for("waiting for sts-recv");
-    for (path, _) in pair.slave.runtime_files() {
-        std::fs::remove_file(path).unwrap();
-    }
+    pair.slave.lose_runtime_files();
     pair.agree();
     // By then the sender has looked for new sessions.
     std::thread::sleep(std::time::Duration::from_millis(1100));
@@ -409,9 +405,7 @@ fn the_end_of_a_stream_goes_under_the_new_session_too() {
     let pair = Pair::paired(&broker, "gcm");
     let sender = Process::spawn_with(pair.master.send(&[CONFIRM, "--each", LINK]), readings(3000));
     sender.wait_for("waiting for sts-recv");
-    for (path, _) in pair.slave.runtime_files() {
-        std::fs::remove_file(path).unwrap();
-    }
+    pair.slave.lose_runtime_files();
     pair.agree();
     let to_slave = pair.slave.listen(&["--once"]);
     sender.wait().succeeded();

@@ -107,6 +107,13 @@ impl Device {
         files
     }
 
+    /// Removes them, as a restart does where they are in memory.
+    pub(crate) fn lose_runtime_files(&self) {
+        for (path, _) in self.runtime_files() {
+            fs::remove_file(path).unwrap();
+        }
+    }
+
     pub(crate) fn pair(&self, args: &[&str]) -> Command {
         self.command(env!("CARGO_BIN_EXE_sts-pair"), args)
     }

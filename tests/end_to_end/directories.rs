@@ -364,9 +364,7 @@ fn an_encrypted_link_does_not_become_plain_by_a_line_in_a_file() {
     Process::spawn(device.recv(&[LINK])).wait().failed(&[78], &said);
     device.send_all(&["-o", "sts_mode=nosec"], "on purpose\n").succeeded();
     // Without its sessions, the peer that was trusted for the link says that it was encrypted.
-    for (path, _) in device.runtime_files() {
-        fs::remove_file(path).unwrap();
-    }
+    device.lose_runtime_files();
     device.send_all(&[], "secret\n").failed(&[78], &["trusted peers"]);
     let other = Device::configured(Identity::Stranger, &plain);
     other.send_all(&[], "plain\n").succeeded();

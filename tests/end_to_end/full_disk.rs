@@ -263,9 +263,7 @@ fn what_is_not_confirmed_is_resent_under_a_new_session_once_there_is_space() {
     sender.write("one\n");
     receiver.wait_for_stdout(b"one\n");
     receiver.stop().succeeded();
-    for (path, _) in pair.slave.runtime_files() {
-        std::fs::remove_file(path).unwrap();
-    }
+    pair.slave.lose_runtime_files();
     sender.write("two\n");
     sender.wait_for("waiting for sts-recv");
     pair.agree();

@@ -2,7 +2,6 @@
 //! which it arrived: nothing is lost or duplicated, whichever run is killed and whenever.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -145,7 +144,7 @@ fn a_run_that_waited_finds_the_first_session() {
     let pair = Pair::paired(&broker, "gcm");
     // The broker keeps for it what is sent as soon as there is a session again.
     pair.slave.listen(&[]).stop();
-    pair.master.runtime_files().iter().for_each(|(path, _)| fs::remove_file(path).unwrap());
+    pair.master.lose_runtime_files();
     let mut first = Process::spawn(pair.master.send(&spooled(&[])));
     first.write("one\n");
     first.wait_for("meanwhile, input waits in the spool");
@@ -203,7 +202,7 @@ fn without_a_session_several_runs_fill_the_spool() {
     let pair = Pair::paired(&broker, "gcm");
     // The broker keeps for it what is sent as soon as there is a session again.
     pair.slave.listen(&[]).stop();
-    pair.master.runtime_files().iter().for_each(|(path, _)| fs::remove_file(path).unwrap());
+    pair.master.lose_runtime_files();
     let mut first = Process::spawn(pair.master.send(&spooled(&[])));
     first.write("one\n");
     first.wait_for("meanwhile, input waits in the spool");

@@ -101,7 +101,7 @@ fn a_run_gives_up_only_once_its_input_has_ended() {
     let with_timeout = [&SPOOL[..], &["--timeout", "1"]].concat();
     for (session, count) in [(true, "2 messages (10 bytes)"), (false, "4 messages (20 bytes)")] {
         if !session {
-            pair.master.runtime_files().iter().for_each(|(path, _)| fs::remove_file(path).unwrap());
+            pair.master.lose_runtime_files();
         }
         pair.master.send_all(&with_timeout, "older\n").failed(&[75], &["left in the spool"]);
         let mut sender = Process::spawn(pair.master.send(&spooled(&["--timeout", "1"])));
@@ -140,9 +140,7 @@ fn a_session_that_is_gone_loses_nothing() {
     // There is no receiver to confirm it: it is sealed, and stays.
     let ended = pair.master.send_all(&[&SPOOL[..], &[CONFIRM, "--timeout", "1"]].concat(), "one\ntwo\n");
     ended.failed(&[75], &["left in the spool"]);
-    for file in pair.master.runtime_files() {
-        fs::remove_file(file.0).unwrap();
-    }
+    pair.master.lose_runtime_files();
     pair.agree();
     let receiver = pair.slave.listen(&[]);
     let sent = pair.master.send_all(&[&SPOOL[..], &[CONFIRM]].concat(), "three\n").succeeded();
@@ -601,9 +599,7 @@ fn a_quiet_run_says_nothing_of_an_outage_until_it_is_long() {
     broker.start_again();
     pair.master.send_all(&[&SPOOL[..], &["-q"]].concat(), "").succeeded();
     assert!(!waiting.exists());
-    for file in pair.master.runtime_files() {
-        fs::remove_file(file.0).unwrap();
-    }
+    pair.master.lose_runtime_files();
     assert_eq!(quiet(b"without a session\n"), "");
 }
 

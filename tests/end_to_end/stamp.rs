@@ -165,9 +165,7 @@ fn what_is_sealed_again_keeps_its_time() {
     sender.write("one\ntwo\n");
     broker.wait_for_log("Received PUBLISH from station-send", 2);
     let read = now();
-    for (file, _) in pair.slave.runtime_files() {
-        std::fs::remove_file(file).unwrap();
-    }
+    pair.slave.lose_runtime_files();
     pair.agree();
     let receiver = pair.slave.listen(&["--json"]);
     wait_for_lines(&receiver, 2);

@@ -46,8 +46,8 @@ pub(crate) use self::store::{LegacySessionStatus, RecordedKill, Store, delete, s
 pub(crate) use self::text::{is_text, max_payload_len, max_text_len, pieces};
 pub(crate) use self::text_rate::TEXT_RATE;
 
-/// Whether a message cannot be of the old program, which has the broker keep nothing: whoever had it kept, it comes again with each
-/// subscription.
+/// Whether a message is not from the old program, which never asks the broker to retain one. A retained message comes again
+/// with each subscription.
 pub(crate) fn is_foreign(message: &Message) -> bool {
     message.retain
 }

@@ -120,8 +120,8 @@ impl Admissions {
         let head = self.head_of(stream);
         let is_others = opened.head.content.stays_with_stream()
             && matches!(self.wanted, WantedChains::Chain(selected) if selected != head);
-        // While nothing came of the head, it may itself continue the chain that we follow: so hold the message, and do
-        // not decide yet.
+        // The head is unknown until its first message arrives, and may itself continue the chain that we follow: hold the
+        // message until then.
         if is_others && (was_held || !sessions.is_new(head)) {
             return Admission::Leave;
         }

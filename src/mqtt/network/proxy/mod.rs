@@ -43,7 +43,7 @@ enum ProxyReply {
     Incomplete,
     /// Send the next request.
     Say(Vec<u8>),
-    /// The connection is made; the answer had so many bytes.
+    /// The connection is made; the length of the answer in bytes.
     Done(usize),
 }
 

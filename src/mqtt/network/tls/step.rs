@@ -7,7 +7,7 @@ use super::records::{Outgoing, Unread};
 
 /// What rustls is given beside what came in.
 pub(super) enum Task<'a> {
-    /// Nothing: it may decrypt into here, of which so many bytes are used.
+    /// Nothing: it may decrypt into this buffer; the number of its bytes that are used.
     Receive(&'a mut [u8], usize),
     Send(&'a [u8]),
     CloseNotify,

@@ -77,7 +77,7 @@ impl TlsTransport {
         self.was_answered_in_tls
     }
 
-    /// Whether this connection goes on from an earlier one, once that is known.
+    /// Whether this connection resumes an earlier session, once that is known.
     #[cfg(test)]
     pub(super) fn handshake_kind(&self) -> Option<rustls::HandshakeKind> {
         self.tls.handshake_kind()

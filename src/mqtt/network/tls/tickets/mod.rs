@@ -1,4 +1,4 @@
-//! Tickets with which a connection goes on from an earlier one, without certificates: of this run, and of the one before it.
+//! Tickets to resume TLS sessions, without certificates: those of this run, and of the run before it.
 //!
 //! A ticket is used once. That of the run before is in a file of the runtime directory: the run that removes the file may use it,
 //! and what the broker sends then replaces it. It is bound to the broker, the files and the options. Tickets that follow

@@ -1,7 +1,7 @@
 //! Files that an earlier run, another version or a broken disk left. What is read is written as it was.
 
-use super::receive_file::{self, put_line};
-use super::session_file;
+use super::checked_line::put_line;
+use super::{receive_file, session_file};
 
 const LINK: &str = "link";
 

@@ -8,8 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 
+use super::checked_line::put_line;
 use super::field_text::hex;
-use super::receive_file::{self, UnusableState, put_entry, put_line, put_peer, put_time};
+use super::receive_file::{self, UnusableState, put_entry, put_peer, put_time};
 use super::receive_state::{JournalEntry, ReceiveState, index};
 use super::{Cache, ListedSession};
 use crate::crypto::schedule::Digest;

@@ -6,6 +6,7 @@
 //! write, fsync, rename, fsync the directory. So two machines must never share, copy or restore this directory.
 
 mod answer;
+mod checked_line;
 mod deletion;
 pub(crate) mod field_text;
 mod file_names;
@@ -22,6 +23,7 @@ mod rotation;
 mod session_file;
 pub(crate) mod status;
 mod stream_end;
+mod told_text;
 mod totals;
 mod usual_dirs;
 mod watch;

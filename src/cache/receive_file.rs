@@ -7,10 +7,11 @@
 use std::fmt::Write as _;
 use std::str::{FromStr, SplitAsciiWhitespace};
 
+use super::checked_line::{checked, put_line};
 use super::field_text::{hex, unhex};
 use super::receive_state::{Counters, JournalEntry, ReceiveState};
-use super::totals;
-use crate::crypto::schedule::{Digest, digest};
+use super::{told_text, totals};
+use crate::crypto::schedule::Digest;
 use crate::session::SessionId;
 use crate::stream::{
     Gap, KeptStream, LeftStream, Origin, Progress, RecentStream, Sequence, StreamId, StreamState, Streams,
@@ -27,6 +28,9 @@ const NEXT: &str = "+next=";
 /// Of the stream of which the broker keeps messages: the seq after the last one with data. A version that ignores this
 /// takes the last message that was received for that one.
 const VALUE_END: &str = "+value=";
+/// Of a stream, how it ended, as its sender told it ([`super::told_text`]). A version that ignores this reports what is missing
+/// of it when that is told again.
+const TOLD: &str = "+told=";
 /// What was received under sessions that are gone ([`super::totals`]).
 const PAST: &str = "+past=";
 /// The words that begin an entry.
@@ -156,6 +160,8 @@ impl<'a> StateLine<'a> {
             self.next = Some(next.parse().ok()?);
         } else if let Some(end) = word.strip_prefix(VALUE_END) {
             self.value_end = Some(end.parse().ok()?);
+        } else if let Some(told) = word.strip_prefix(TOLD) {
+            state.apply(&JournalEntry::Told(told_text::parse(session?, told)?), self.at);
         } else if let Some(of_peer) = word.strip_prefix(PAST) {
             totals::parse(of_peer, &mut state.past)?;
         } else if let Some(peer) = word.strip_prefix(PEER) {
@@ -310,6 +316,10 @@ pub(super) fn put_entry(line: &mut String, entry: &JournalEntry) {
             put_kept(line, *stream);
             Ok(())
         }
+        JournalEntry::Told(ended) => {
+            told_text::put(line, TOLD, ended);
+            Ok(())
+        }
         JournalEntry::Will { stream, next } => write!(line, "v {} {next} ", stream.number),
         JournalEntry::GivenUp { first, last, .. } => write!(line, "c {first} {last} "),
         JournalEntry::Written { messages, bytes, .. } => write!(line, "w {messages} {bytes} "),
@@ -339,6 +349,7 @@ fn put_streams(line: &mut String, session: SessionId, streams: &Streams) {
     if let Some(stream) = streams.kept() {
         put_kept(line, stream);
     }
+    streams.told().for_each(|ended| told_text::put(line, TOLD, ended));
 }
 
 /// Appends of which stream the broker keeps messages.
@@ -378,19 +389,4 @@ fn put_sequence_of(line: &mut String, sequence: Sequence, origin: Origin, next: 
 
 fn put_sequence(line: &mut String, Sequence { origin: Origin { stream, salt }, position }: Sequence) {
     let _ = write!(line, "q {} {} {} {position} ", hex(&stream.session), stream.number, hex(&salt));
-}
-
-pub(super) fn put_line(text: &mut String, line: &str) {
-    let line = line.trim_end();
-    let _ = writeln!(text, "{} {line}", sum(line));
-}
-
-/// The line without its checksum and end; `None` if they are not right.
-fn checked(line: &[u8]) -> Option<&str> {
-    let (checksum, line) = std::str::from_utf8(line).ok()?.strip_suffix('\n')?.split_once(' ')?;
-    (checksum == sum(line)).then_some(line)
-}
-
-fn sum(line: &str) -> String {
-    hex(&digest(&[line.as_bytes()])[..4])
 }

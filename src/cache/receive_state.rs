@@ -12,7 +12,7 @@ use super::totals::Totals;
 use crate::Rejected;
 use crate::crypto::schedule::Digest;
 use crate::session::SessionId;
-use crate::stream::{Gap, KeptStream, Progress, StreamId, StreamState, Streams};
+use crate::stream::{EndedStream, Gap, KeptStream, Progress, StreamId, StreamState, Streams};
 use crate::text;
 use crate::units::approximate;
 
@@ -100,6 +100,8 @@ pub(crate) enum JournalEntry {
         /// The lowest number of a will of it that is accepted from now on.
         next: u32,
     },
+    /// A sender told how a stream ended, of which something is missing that may still come.
+    Told(EndedStream),
     /// Nothing was received of streams of a session, and nothing is accepted any more.
     GivenUp {
         /// Which session.
@@ -125,6 +127,7 @@ impl JournalEntry {
         match self {
             Self::Progress(progress) => progress.stream.session,
             Self::Lost(gap) => gap.stream.session,
+            Self::Told(ended) => ended.stream.session,
             Self::Will { stream, .. } => stream.session,
             Self::Kept { session, .. } | Self::GivenUp { session, .. } | Self::Written { session, .. } => *session,
         }
@@ -152,6 +155,11 @@ impl ReceiveState {
     #[cfg(test)]
     pub(crate) fn of_sessions(ids: impl IntoIterator<Item = SessionId>) -> Self {
         Self { sessions: ids.into_iter().map(|id| (id, Default::default())).collect(), ..Self::default() }
+    }
+
+    /// How streams ended, as their senders told it, if something of them may be missing that was not reported.
+    pub(crate) fn told(&self) -> impl Iterator<Item = &EndedStream> {
+        self.sessions.values().flat_map(|(streams, _)| streams.told())
     }
 
     /// How many messages were dropped, per reason.
@@ -202,6 +210,7 @@ impl ReceiveState {
             JournalEntry::Will { stream, next } => {
                 self.sessions.entry(stream.session).or_default().0.set_next_will(stream.number, next);
             }
+            JournalEntry::Told(ended) => self.sessions.entry(ended.stream.session).or_default().0.tell(ended),
             JournalEntry::GivenUp { session, first, last } => {
                 self.sessions.entry(session).or_default().0.insert_closed(first, last);
             }

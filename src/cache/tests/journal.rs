@@ -1,7 +1,8 @@
 //! Claim: what was acknowledged is never accepted again, and without proof of it nothing is accepted at all.
 
+use super::super::checked_line::put_line;
 use super::super::journal::MIN_COMPACT_LEN;
-use super::super::receive_file::{self, UnusableState, put_line};
+use super::super::receive_file::{self, UnusableState};
 use super::*;
 use crate::Rejected;
 use crate::stream::{Gap, KeptStream, Origin, Progress, Sequence, StreamId, StreamState};

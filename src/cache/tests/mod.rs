@@ -23,6 +23,7 @@ mod keys;
 mod on_demand;
 mod running;
 mod standings;
+mod told;
 
 const NOW: u64 = 2_000_000;
 

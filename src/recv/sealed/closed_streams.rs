@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use super::lost_ends::MAX_WAITING;
 use super::receive_log::ReceiveLog;
 use super::received_streams::ReceivedStreams;
 use crate::Result;
@@ -12,6 +13,18 @@ use crate::recv::incoming::GivenUp;
 use crate::stream::{EndedStream, Progress, Receiver, StreamId, StreamState, ToldStream};
 
 impl ReceivedStreams<'_> {
+    /// Waits again for what an earlier run was told of, and was still waiting for when it ended.
+    pub(super) fn recall_lost_ends(&mut self, now: Instant) -> Result<()> {
+        let told: Vec<_> = self.log.state().told().copied().take(MAX_WAITING).collect();
+        for ended in &told {
+            if let Some(peer) = self.sessions.link.peer_with(ended.stream.session) {
+                self.sessions.load(peer, &mut self.log)?;
+            }
+        }
+        self.lost_ends.note(told, Some(now));
+        Ok(())
+    }
+
     /// The next stream of which the end is lost for good: it is closed, and what is missing of it is reported. Returns
     /// what is to be written down, after what came of the stream is written.
     pub(super) fn next_lost_end(&mut self, given_up: GivenUp<'_>, now: Instant) -> Option<Delivery> {

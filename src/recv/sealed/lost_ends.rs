@@ -10,7 +10,7 @@ use crate::stream::{EndedStream, StreamId};
 /// How long what is missing may still be on its way.
 const LOST_END_TIMEOUT: Duration = Duration::from_secs(1);
 /// Most streams that wait. An authentic peer may name any.
-const MAX_WAITING: usize = 4096;
+pub(super) const MAX_WAITING: usize = 4096;
 
 /// The streams that wait, each since it was named first; those that a KILL names, as long as that waits.
 #[derive(Debug, Default)]

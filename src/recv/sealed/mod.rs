@@ -156,11 +156,11 @@ impl<'a> SealedStreams<'a> {
         };
         let receipt = message.receipt;
         let stream = opened.stream;
-        self.received.note_ended(opened, &copies, now);
+        let mut prior = self.received.note_ended(opened, &copies, now);
         if opened.head.content.stays_with_stream() {
             self.received.admissions.select(stream);
         }
-        let prior = self.received.note_losses(&opened.peer, &accepted);
+        prior.extend(self.received.note_losses(&opened.peer, &accepted));
         self.received.note_promotion(opened, &accepted);
         // What is said in a side stream is for sts-send, which receives it itself. It is accepted here for the proof
         // that the peer has the session.

@@ -64,21 +64,32 @@ impl<'a> ReceivedStreams<'a> {
             unrecorded: Vec::new(),
             promoted: VecDeque::new(),
         };
+        // Before sessions are deleted of which nothing else is to come.
+        if !once {
+            streams.recall_lost_ends(now)?;
+        }
         streams.check_keys(now)?;
         Ok(streams)
     }
 
-    /// Takes note of how earlier streams ended, which an accepted message says, and of those that two devices sent.
-    pub(super) fn note_ended(&mut self, opened: &Opened, copies: &[StreamId], now: Instant) {
+    /// Takes note of how earlier streams ended, which an accepted message says, and of those that two devices sent. Returns what
+    /// is to be written down of it: another run must know if this one ends before it is certain what is lost.
+    pub(super) fn note_ended(&mut self, opened: &Opened, copies: &[StreamId], now: Instant) -> Vec<JournalEntry> {
         for copy in copies {
             self.reports.two_devices(&self.sessions.loaded_peer_name(&opened.peer), *copy, now);
         }
+        if opened.head.preamble.is_none() {
+            return Vec::new();
+        }
+        let ended = self.sessions.receiver.lost_ends(opened);
+        let entries = ended.iter().copied().map(JournalEntry::Told).collect();
         // With `--once`, other streams are left for another run.
-        if opened.head.preamble.is_some() && !self.admissions.is_selective() {
+        if !self.admissions.is_selective() {
             // What a KILL names may still come as long as that waits.
             let since = (!opened.head.content.ends_session()).then_some(now);
-            self.lost_ends.note(self.sessions.receiver.lost_ends(opened), since);
+            self.lost_ends.note(ended, since);
         }
+        entries
     }
 
     /// Takes note that the first message under a new session came, if it is one.

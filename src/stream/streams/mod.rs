@@ -3,15 +3,19 @@
 mod kept;
 mod left;
 mod numbers;
+mod open;
 mod refusal;
+mod told;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 pub(crate) use self::kept::KeptStream;
 pub(crate) use self::left::LeftStream;
 #[cfg(test)]
 pub(super) use self::numbers::MAX_RANGES;
+use self::open::{OpenStreams, StreamProgress};
 pub(crate) use self::refusal::{AcceptError, HeaderClaim};
+use self::told::ToldEnds;
 use super::id::{Origin, StreamId};
 use super::progress::{Progress, Sequence, StreamState};
 use super::ranges::Ranges;
@@ -23,19 +27,6 @@ pub(super) const MAX_OPEN_STREAMS: usize = 1024;
 /// How many of the streams that ended last are remembered with their salts, to notice a number used twice, and to
 /// confirm again; so many of those that ask for confirms, and so many of the others.
 const MAX_RECENT_STREAMS: usize = 16;
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct StreamProgress {
-    salt: Salt,
-    next: u32,
-    skip: u32,
-    wants_confirms: bool,
-    sequence: Sequence,
-    /// The lowest number of a will that is accepted.
-    next_will: u32,
-    /// Orders streams by when something last came; a counter, not a time.
-    touched: u64,
-}
 
 /// A stream that ended, with what tells its messages from those of another that took its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,9 +46,7 @@ pub(crate) struct RecentStream {
 /// The streams of one session, as far as they were received.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Streams {
-    open: BTreeMap<u32, StreamProgress>,
-    /// The open ones, longest idle first: by when each was touched.
-    idle: BTreeMap<u64, u32>,
+    open: OpenStreams,
     /// The streams that ended last, oldest first.
     recent: VecDeque<RecentStream>,
     ended: Ranges,
@@ -66,10 +55,11 @@ pub(crate) struct Streams {
     left: VecDeque<LeftStream>,
     /// The newest stream of which the broker keeps messages.
     kept: Option<KeptStream>,
-    touches: u64,
+    told: ToldEnds,
 }
 
-/// Equal if they take every message alike: of how often each was touched, only the order counts.
+/// Equal if they take every message alike: of how often each was touched, only the order counts, and what was told of ends
+/// is for the next run.
 impl PartialEq for Streams {
     fn eq(&self, other: &Self) -> bool {
         let known = |streams: &Self| (streams.open([0; 8]), streams.recent.clone());
@@ -105,7 +95,7 @@ impl Streams {
 
     /// What is wanted of a stream, if a message may be of it.
     pub(super) fn wanted(&self, stream: u32, salt: Salt, seq: u32) -> Result<Wanted, AcceptError> {
-        let (wanted, skip) = match self.open.get(&stream) {
+        let (wanted, skip) = match self.open.get(stream) {
             Some(open) if open.salt != salt => return Err(AcceptError::StreamReused),
             Some(open) => (open.next, open.skip),
             None => self.check_begins(stream, salt, seq).map(|()| (0, 0))?,
@@ -148,14 +138,11 @@ impl Streams {
     /// of which nothing came, if some are given up for it.
     pub(crate) fn apply(&mut self, progress: &Progress) -> Option<(u32, u32)> {
         let Progress { stream: StreamId { number, .. }, salt, next, skip, wants_confirms, state, sequence } = *progress;
-        let next_will = self.forget(number);
+        let next_will = self.open.remove(number).map_or(0, |open| open.next_will);
         match state {
             StreamState::Open => {
-                self.touches += 1;
-                let touched = self.touches;
-                let open = StreamProgress { salt, next, skip, wants_confirms, sequence, next_will, touched };
-                self.open.insert(number, open);
-                self.idle.insert(self.touches, number);
+                self.open.insert(number, StreamProgress { salt, next, skip, wants_confirms, sequence, next_will });
+                self.told.received(number, next);
                 None
             }
             StreamState::Ended => {
@@ -176,28 +163,21 @@ impl Streams {
         }
     }
 
-    /// Forgets an open stream; returns the number of its next will.
-    fn forget(&mut self, stream: u32) -> u32 {
-        let Some(open) = self.open.remove(&stream) else { return 0 };
-        self.idle.remove(&open.touched);
-        open.next_will
-    }
-
     /// Whether a message of a stream was received, which need not be written: one may be open because of a will.
     pub(super) fn has_begun(&self, stream: u32) -> bool {
         // A message says what its stream continues, or that it continues none; a will does not.
-        let is_placed = self.open.get(&stream).is_some_and(|open| open.sequence.origin.salt != Salt::default());
+        let is_placed = self.open.get(stream).is_some_and(|open| open.sequence.origin.salt != Salt::default());
         is_placed || self.has_progress(stream)
     }
 
     /// Whether more is known of an open stream than where it begins.
     pub(super) fn has_progress(&self, stream: u32) -> bool {
-        self.open.get(&stream).is_some_and(|open| open.next > 0 || open.skip > 0)
+        self.open.get(stream).is_some_and(|open| open.next > 0 || open.skip > 0)
     }
 
     /// Where the sequence of each stream is, as far as that is known, and whether more is to come of the stream.
     pub(super) fn sequences(&self) -> impl Iterator<Item = (u32, Sequence, bool)> {
-        let open = self.open.iter().map(|(&number, open)| (number, open.sequence, true));
+        let open = self.open.iter().map(|(number, open)| (number, open.sequence, true));
         let over = self.recent.iter().map(|recent| (recent.number, recent.sequence, false));
         open.chain(over).chain(self.left.iter().map(|left| (left.number, left.sequence, false)))
     }
@@ -205,24 +185,24 @@ impl Streams {
     /// The lowest number of a will of a stream that is accepted.
     #[must_use]
     pub(crate) fn next_will(&self, stream: u32) -> u32 {
-        self.open.get(&stream).map_or(0, |open| open.next_will)
+        self.open.get(stream).map_or(0, |open| open.next_will)
     }
 
     /// Notes that a will of an open stream was received; `next` is the lowest number that is accepted from now on.
     pub(crate) fn set_next_will(&mut self, stream: u32, next: u32) {
-        if let Some(open) = self.open.get_mut(&stream) {
+        if let Some(open) = self.open.get_mut(stream) {
             open.next_will = next;
         }
     }
 
     /// The open streams of which wills were received, each with its [`Streams::next_will`].
     pub(crate) fn wills(&self) -> impl Iterator<Item = (u32, u32)> {
-        self.open.iter().filter(|(_, open)| open.next_will > 0).map(|(&number, open)| (number, open.next_will))
+        self.open.iter().filter(|(_, open)| open.next_will > 0).map(|(number, open)| (number, open.next_will))
     }
 
     /// The salt of a stream, where it is known.
     pub(super) fn salt(&self, stream: u32) -> Option<Salt> {
-        let open = self.open.get(&stream).map(|open| open.salt);
+        let open = self.open.get(stream).map(|open| open.salt);
         open.or_else(|| self.recent(stream).map(|recent| recent.salt)).or_else(|| self.left_salt(stream))
     }
 
@@ -245,16 +225,16 @@ impl Streams {
 
     /// The progress that closes the longest idle stream, where there is no room for another than `stream`.
     pub(super) fn close_for(&self, session: SessionId, stream: u32) -> Option<Progress> {
-        if self.open.len() < MAX_OPEN_STREAMS || self.open.contains_key(&stream) {
+        if self.open.len() < MAX_OPEN_STREAMS || self.open.contains(stream) {
             return None;
         }
-        self.idle.values().next().map(|&number| self.close_at(StreamId { session, number }))
+        self.open.longest_idle().next().map(|number| self.close_at(StreamId { session, number }))
     }
 
     /// The progress that closes a stream where it is, or where it was closed, whether or not anything of it came.
     pub(crate) fn close_at(&self, stream: StreamId) -> Progress {
         let state = StreamState::Closed;
-        if let Some(open) = self.open.get(&stream.number) {
+        if let Some(open) = self.open.get(stream.number) {
             let StreamProgress { salt, next, skip, wants_confirms, sequence, .. } = *open;
             return Progress { stream, salt, next, skip, wants_confirms, state, sequence };
         }
@@ -271,7 +251,7 @@ impl Streams {
     /// Whether something of a stream came, and more is to come.
     #[must_use]
     pub(super) fn is_open(&self, stream: u32) -> bool {
-        self.open.contains_key(&stream)
+        self.open.contains(stream)
     }
 
     /// Whether nothing more is accepted of a stream: it ended, or was given up.
@@ -283,19 +263,19 @@ impl Streams {
     /// The streams of which more is to come, longest idle first, as progress of `session`.
     #[must_use]
     pub(crate) fn open(&self, session: SessionId) -> Vec<Progress> {
-        let progress = |&number| Progress { state: StreamState::Open, ..self.close_at(StreamId { session, number }) };
-        self.idle.values().map(progress).collect()
+        let progress = |number| Progress { state: StreamState::Open, ..self.close_at(StreamId { session, number }) };
+        self.open.longest_idle().map(progress).collect()
     }
 
     /// The number of each stream of which more is to come, its salt, and the seq that is wanted next.
     pub(super) fn open_streams(&self) -> impl Iterator<Item = (u32, Salt, u32)> {
-        self.open.iter().map(|(&number, open)| (number, open.salt, open.next))
+        self.open.iter().map(|(number, open)| (number, open.salt, open.next))
     }
 
     /// What an unproven message of a stream that is not open, or has another salt, says it is; `None` if nothing is
     /// known of the stream.
     pub(super) fn claim(&self, stream: u32, salt: Salt, seq: u32) -> Option<HeaderClaim> {
-        let open = self.open.get(&stream).map(|open| open.salt);
+        let open = self.open.get(stream).map(|open| open.salt);
         let recent = self.recent(stream);
         match (open, recent) {
             (Some(other), _) if other != salt => Some(HeaderClaim::Copied),
@@ -326,12 +306,12 @@ impl Streams {
     /// What to confirm of a stream: the next seq that is wanted, if that much is known of it.
     #[must_use]
     pub(crate) fn next_seq(&self, stream: u32) -> Option<u32> {
-        self.open.get(&stream).map(|open| open.next).or_else(|| self.recent(stream).map(|recent| recent.end))
+        self.open.get(stream).map(|open| open.next).or_else(|| self.recent(stream).map(|recent| recent.end))
     }
 
     /// The salt of a stream, and the seq after the last of which anything was written, where that is known.
     pub(super) fn end_of(&self, stream: u32) -> Option<(Salt, u32)> {
-        let open = self.open.get(&stream).map(|open| (open.salt, open.next.saturating_add(u32::from(open.skip > 0))));
+        let open = self.open.get(stream).map(|open| (open.salt, open.next.saturating_add(u32::from(open.skip > 0))));
         open.or_else(|| self.recent(stream).map(|recent| (recent.salt, recent.end)))
     }
 

@@ -22,7 +22,7 @@ impl Streams {
     /// The number after the highest of which anything came or is known; 0 if nothing ever came.
     #[must_use]
     pub(crate) fn known_end(&self) -> u32 {
-        let highest = self.ended.last().max(self.closed.last()).max(self.open.keys().copied().max());
+        let highest = self.ended.last().max(self.closed.last()).max(self.open.numbers().next_back());
         highest.map_or(0, |highest| highest.saturating_add(1))
     }
 
@@ -30,7 +30,7 @@ impl Streams {
     #[must_use]
     pub(crate) fn missing(&self) -> Ranges {
         let mut seen = self.ended.clone();
-        for (first, last) in self.closed.iter().chain(self.open.keys().map(|&stream| (stream, stream))) {
+        for (first, last) in self.closed.iter().chain(self.open.numbers().map(|stream| (stream, stream))) {
             seen.insert(first, last);
         }
         seen.missing_below(seen.last().unwrap_or(0))
@@ -70,10 +70,13 @@ impl Streams {
         {
             self.ended.insert(first, last);
             self.insert_closed(first, last);
-            if self.open.range(first..=last).count() as u64 <= u64::from(last - first) {
+            if self.open.numbers().filter(|number| (first..=last).contains(number)).count() as u64
+                <= u64::from(last - first)
+            {
                 given_up = Some((first, last));
             }
         }
+        self.told.retain(|number| !self.ended.contains(number));
         given_up
     }
 

@@ -3,6 +3,9 @@
 
 use super::*;
 
+/// Longer than what is missing may be on its way.
+const LONG: Duration = Duration::from_secs(5);
+
 /// Accepts the first message of a stream, writes one of another stream, and kills the run. Returns the message as the next
 /// run accepts it.
 fn killed(run: &mut Run<'_>, came: &bytes::Bytes) -> Delivery {
@@ -71,4 +74,73 @@ fn what_an_older_stream_carried_is_not_accepted_again_after_a_kill() {
     assert!(repeated.data.is_empty(), "the origin carried it");
     run.write(repeated);
     assert_eq!(run.accept(&message(&mut sender), true).data, b"data"[..]);
+}
+
+/// A sender tells it again only when it begins other streams.
+#[test]
+fn a_lost_end_that_a_run_was_told_of_is_reported_by_the_next_one() {
+    let report = silent();
+    for is_reported in [false, true] {
+        let mut run = Run::new(&report);
+        let mut cut = run.sender(0);
+        let written = run.accept(&message(&mut cut), false);
+        run.write(written);
+        let absent = run.sender(1);
+        let mut teller = run.sender(2);
+        teller.begin_with(Preamble { ended: vec![told(&cut, 5, None), told(&absent, 2, None)], ..Preamble::default() });
+        let written = run.accept(&message(&mut teller), false);
+        run.write(written);
+        if is_reported {
+            // What is reported is not written down before standard output took what came before it.
+            run.now += LONG;
+            let _reported = run.next().unwrap();
+        }
+        run.restart();
+        assert!(run.next().is_none(), "it may still come");
+        run.now += LONG;
+        run.write_all();
+        assert_eq!(lost(&run), 4 + 2, "reported: {is_reported}");
+        run.restart();
+        run.now += LONG;
+        assert!(run.next().is_none(), "once");
+    }
+}
+
+#[test]
+fn what_comes_after_a_kill_of_a_stream_whose_end_was_told_is_not_lost() {
+    let report = silent();
+    let mut run = Run::new(&report);
+    let mut late = run.sender(0);
+    let came: Vec<_> = (0..3).map(|_| message(&mut late)).collect();
+    let mut teller = run.sender(1);
+    teller.begin_with(Preamble { ended: vec![told(&late, 3, None)], ..Preamble::default() });
+    let written = run.accept(&message(&mut teller), false);
+    run.write(written);
+    run.restart();
+    for message in &came[..2] {
+        let written = run.accept(message, false);
+        run.write(written);
+    }
+    run.now += LONG;
+    run.write_all();
+    assert_eq!(lost(&run), 1);
+}
+
+/// A run that follows one stream leaves the others to the next run, and so does one that ends before what came is written.
+#[test]
+fn what_a_run_was_told_of_other_streams_than_its_own_is_left_to_the_next_one() {
+    let report = silent();
+    let mut run = Run::new(&report);
+    run.streams.received.admissions = Admissions::new(true);
+    let absent = run.sender(0);
+    let mut teller = run.sender(1);
+    teller.begin_with(Preamble { ended: vec![told(&absent, 2, None)], ..Preamble::default() });
+    let written = run.accept(&message(&mut teller), false);
+    run.write(written);
+    run.now += LONG;
+    assert!(run.next().is_none());
+    run.restart();
+    run.now += LONG;
+    run.write_all();
+    assert_eq!(lost(&run), 2);
 }

@@ -110,6 +110,7 @@ impl<'a> Run<'a> {
         received.unrecorded.clear();
         received.log.beginnings.clear();
         received.log.wills.clear();
+        received.recall_lost_ends(self.now).unwrap();
     }
 }
 

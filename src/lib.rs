@@ -95,6 +95,9 @@ mod pace;
 mod report_throttle;
 mod space_wait;
 
+// Where secrets come from.
+mod system_rng;
+
 // Words: of failure, for names, for a person's eyes.
 pub mod error;
 pub mod name;

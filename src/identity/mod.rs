@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::files::{self, Dir, Guard};
 use crate::report::Reporter;
+use crate::system_rng::system_rng;
 use crate::text::show;
 use crate::{Error, Exit, Result};
 
@@ -85,7 +86,7 @@ impl Identity {
         if let Some(identity) = Self::load(dir)? {
             return Ok(identity);
         }
-        let identity = Self::load_or_create(dir, &mut rand::rng())?;
+        let identity = Self::load_or_create(dir, &mut system_rng())?;
         report.info(format_args!("generated a new identity key for this device: {}", show(&dir.join(IDENTITY_FILE))));
         Ok(identity)
     }

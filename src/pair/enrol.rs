@@ -14,6 +14,7 @@ use crate::report::Reporter;
 use crate::role::Role;
 use crate::sessions::LinkSessions;
 use crate::stdio::Signals;
+use crate::system_rng::system_rng;
 use crate::{Error, Exit, Result};
 
 /// Pairs by code, and pins each other's key. Unless the code is `given`, the slave makes one and shows it, and the master asks
@@ -80,7 +81,7 @@ fn pair(
 
 /// Makes a code and shows it, with the command for the other device. Only names that were checked are in the command.
 fn show_new_code(link: &Link, report: &Reporter) -> Code {
-    let code = Code::generate(&mut rand::rng());
+    let code = Code::generate(&mut system_rng());
     let shown = code.expose();
     report.answer(format_args!("the code is {}", shown.as_str()));
     report.answer(format_args!("on the other device: sts-pair --code {}", link.config.link));

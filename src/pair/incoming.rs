@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use super::keeper::Keeper;
-use super::run::{PairRun, Phase, Purpose, handshake_rng};
+use super::run::{PairRun, Phase, Purpose};
 use crate::crypto::schedule::Topics;
 use crate::event_loop::BrokerEvent;
 use crate::handshake::session_check::is_session_check;
 use crate::handshake::{Claim, KeyExchange};
 use crate::message::FrameType;
+use crate::system_rng::system_rng;
 use crate::{Exit, Rejected, Result};
 
 /// How long frames are read while others wait for a key exchange or a signature, and how long one kind of those that
@@ -152,7 +153,7 @@ impl PairRun<'_> {
             // Before a session is agreed, and before it is stored: a peer that was forgotten meanwhile gets none.
             self.refresh_peers(now)?;
         }
-        match self.handshake.accept(topics, payload, now, &mut handshake_rng()) {
+        match self.handshake.accept(topics, payload, now, &mut system_rng()) {
             Ok(action) => self.perform(action, topics, now),
             Err(rejected) => {
                 self.tell_dropped(payload, rejected);

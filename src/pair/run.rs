@@ -2,8 +2,6 @@
 
 use std::time::Instant;
 
-use rand::rand_core::UnwrapErr;
-use rand::rngs::SysRng;
 use rustix::event::PollFlags;
 
 use super::claims::{self, PairNotice};
@@ -25,6 +23,7 @@ use crate::report_throttle::KeyedReportThrottle;
 use crate::role::Role;
 use crate::sessions::LinkSessions;
 use crate::stdio::Signals;
+use crate::system_rng::system_rng;
 use crate::text::escape;
 use crate::units::Age;
 use crate::{Error, Exit, Result};
@@ -85,18 +84,13 @@ pub(super) struct PairRun<'a> {
     reported: KeyedReportThrottle<PairNotice>,
 }
 
-/// What a handshake draws its keys from: the system, as a copy of a running process has its generator, too.
-pub(super) fn handshake_rng() -> UnwrapErr<SysRng> {
-    UnwrapErr(SysRng)
-}
-
 /// This end's handshake on a link.
 pub(super) fn handshake(peers: &LinkPeers, party: Party) -> Handshake {
     let now = Instant::now();
     match (peers.role, peers.route.topics(peers.route.filter())) {
         (Role::Master, Some(topics)) => Handshake::master(party, topics, now),
         // The topics of a slave come with each frame; a master always has topics of its own.
-        _ => Handshake::slave(party, now, &mut handshake_rng()),
+        _ => Handshake::slave(party, now, &mut system_rng()),
     }
 }
 
@@ -180,7 +174,7 @@ impl<'a> PairRun<'a> {
 
     /// Sends what is due in the handshake.
     fn poll_handshake(&mut self, now: Instant) -> Result<()> {
-        while let Some((topics, action)) = self.handshake.poll(now, &mut handshake_rng()) {
+        while let Some((topics, action)) = self.handshake.poll(now, &mut system_rng()) {
             let outcome = self.perform(action, &topics, now);
             self.tolerate(outcome, now)?;
         }
@@ -190,7 +184,7 @@ impl<'a> PairRun<'a> {
     /// Begins the handshake, since no session is kept.
     pub(super) fn begin_handshake(&mut self, now: Instant) {
         self.phase = Phase::Handshaking;
-        self.handshake.begin(now, &mut handshake_rng());
+        self.handshake.begin(now, &mut system_rng());
     }
 
     /// The outcome, if the run is over.

@@ -329,7 +329,8 @@ pub fn open_once(
         .map_err(|_| Rejected::NotAuthentic)
 }
 
-/// All randomness of the answer to `message`: equal for an equal message as long as the epoch key lives.
+/// All randomness of the answer to `message`: equal for an equal message as long as the epoch key lives. Erased when it is
+/// dropped: the keys that were drawn from it could be drawn again.
 #[must_use]
 pub fn answer_rng(epoch: &Key<Epoch>, message: &[u8]) -> StdRng {
     let seed = Zeroizing::new(<[u8; 32]>::from(hmac(epoch, &[message]).finalize().into_bytes()));

@@ -1,3 +1,6 @@
+use rand::Rng;
+use zeroize::ZeroizeOnDrop;
+
 use super::*;
 use crate::hex;
 
@@ -177,4 +180,18 @@ fn what_was_derived_is_not_left_on_the_stack() {
     let key = expand_bytes(&[0xa5; 32], &[b"a key"], 32);
     memory.read_exact_at(&mut below, u64::try_from(here - ERASED_STACK_LEN).unwrap()).unwrap();
     assert!(!below.windows(key.len()).any(|window| window == &key[..]));
+}
+
+/// `StdRng` does not say that it is erased: inside, it is the generator that does.
+#[test]
+fn a_generator_of_answers_is_erased_when_it_is_dropped() {
+    fn erased_on_drop(seed: [u8; 32]) -> impl Rng + ZeroizeOnDrop {
+        chacha20::ChaCha12Rng::from_seed(seed)
+    }
+    let seed = [7; 32];
+    let (mut erased, mut rng) = (erased_on_drop(seed), StdRng::from_seed(seed));
+    // More than one buffer of it.
+    for _ in 0..100 {
+        assert_eq!(erased.next_u64(), rng.next_u64());
+    }
 }

@@ -11,12 +11,12 @@ use crate::legacy::{Decrypted, Frame, Pairing, PairingOutput, Store, is_foreign}
 use crate::link::{Link, Tool};
 use crate::mqtt::{Message, Qos};
 use crate::pair::progress_line::ProgressLine;
-use crate::pair::run::handshake_rng;
 use crate::pair::service::Service;
 use crate::report::Reporter;
 use crate::role::Role;
 use crate::stdio::Signals;
 use crate::suite::Suite;
+use crate::system_rng::system_rng;
 use crate::{Error, Exit, Result};
 
 /// Said where the slave may have taken one of two keys.
@@ -123,7 +123,7 @@ impl<'a> LegacyRun<'a> {
             BrokerEvent::Subscribed { .. } => {
                 self.report.verbose(format_args!("listening on {}", self.link.config.subscribe));
                 self.is_subscribed = true;
-                self.pairing.begin(now, &mut handshake_rng());
+                self.pairing.begin(now, &mut system_rng());
             }
             BrokerEvent::Message(message) => {
                 self.take_message(&message, now);
@@ -144,7 +144,7 @@ impl<'a> LegacyRun<'a> {
             return self.report.verbose("ignored a retained message");
         }
         let Some(frame) = Frame::parse(&message.payload) else { return self.follow(&message.payload, now) };
-        let is_accepted = self.pairing.accept(&frame, now, &mut handshake_rng());
+        let is_accepted = self.pairing.accept(&frame, now, &mut system_rng());
         let did = if is_accepted { "received" } else { "ignored" };
         self.report.verbose(format_args!("{did} {}", frame.name()));
     }
@@ -189,13 +189,13 @@ impl<'a> LegacyRun<'a> {
             // Nothing that follows the failed step may be sent: the master waits for it in vain, and gives up.
             let Legacy { role, aes } = self.session.legacy;
             self.pairing = Pairing::new(role, aes == Suite::Cbc);
-            self.pairing.begin(now, &mut handshake_rng());
+            self.pairing.begin(now, &mut system_rng());
         }
         Ok(())
     }
 
     fn perform_all(&mut self, now: Instant) -> Result<()> {
-        while let Some(output) = self.pairing.poll(now, self.can_send(), &mut handshake_rng()) {
+        while let Some(output) = self.pairing.poll(now, self.can_send(), &mut system_rng()) {
             match output {
                 PairingOutput::Send(frame) => self.send(&frame)?,
                 PairingOutput::Store(key) => self.session.store(key)?,

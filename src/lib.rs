@@ -112,6 +112,10 @@ pub mod fuzz;
 #[cfg(feature = "timing")]
 pub mod timing;
 
+// What tests count instead of time.
+#[cfg(test)]
+mod looks;
+
 // Test vectors, which a second implementation of the protocol makes.
 #[cfg(test)]
 #[path = "../tests/vectors/reader.rs"]

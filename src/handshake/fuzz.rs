@@ -108,7 +108,7 @@ impl HandshakeMachine {
             identity: recorded.devices[own].clone(),
             name: name(own),
             suite: Suite::Gcm,
-            trust: Trust::Pinned(vec![peer]),
+            trust: Trust::Pinned([peer].into_iter().collect()),
         };
         let (now, mut rng) = (recorded.now, StdRng::seed_from_u64(own as u64));
         let mut handshake =

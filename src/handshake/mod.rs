@@ -22,6 +22,7 @@
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
+mod accepted_peers;
 mod action;
 mod code;
 mod enrolment;
@@ -45,8 +46,10 @@ use crate::Rejected;
 use crate::backoff::Backoff;
 use crate::crypto::schedule::{AttemptId, Confirmation, Features, Topics, digest};
 use crate::identity::Identity;
-use crate::message::{FrameType, NONCE_LEN, Ready};
+use crate::message::{FrameType, NONCE_LEN, Ready, SessionTag};
+use crate::session::SessionId;
 
+pub use accepted_peers::AcceptedPeers;
 pub use code::{BadCode, Code};
 pub use enrolment::Enrolment;
 pub use peer::Peer;
@@ -117,7 +120,7 @@ impl Handshake {
     }
 
     /// Replaces the pinned peers; no attempt goes on with another one. While enrolling there are none, and this does nothing.
-    pub(crate) fn set_peers(&mut self, peers: Vec<Peer>) {
+    pub(crate) fn set_peers(&mut self, peers: AcceptedPeers) {
         match &mut self.0 {
             Side::Master(master) => master.party_mut().set_peers(peers),
             Side::Slave(slave) => slave.set_peers(peers),
@@ -198,19 +201,27 @@ impl Handshake {
 
     /// The sessions that are stored as pending and wait for their master's proof; a master has none.
     pub(crate) fn pending(&self) -> impl Iterator<Item = &Established> {
-        let slave = match &self.0 {
-            Side::Master(_) => None,
-            Side::Slave(slave) => Some(slave),
-        };
-        slave.into_iter().flat_map(|slave| slave.pending())
+        self.as_slave().into_iter().flat_map(Slave::pending)
+    }
+
+    /// Those of them to which a sealed message with this tag may belong.
+    pub(crate) fn pending_with(&self, tag: SessionTag) -> impl Iterator<Item = &Established> {
+        self.as_slave().into_iter().flat_map(move |slave| slave.pending_with(tag))
     }
 
     /// Notes that the master of a pending session proved to have it in another way than by step 7: by a message under its
     /// key. Returns the session if it was pending.
-    pub(crate) fn mark_proved(&mut self, session_id: &[u8]) -> Option<Established> {
+    pub(crate) fn mark_proved(&mut self, session: SessionId) -> Option<Established> {
         match &mut self.0 {
             Side::Master(_) => None,
-            Side::Slave(slave) => slave.mark_proved(session_id),
+            Side::Slave(slave) => slave.mark_proved(session),
+        }
+    }
+
+    fn as_slave(&self) -> Option<&Slave> {
+        match &self.0 {
+            Side::Master(_) => None,
+            Side::Slave(slave) => Some(slave),
         }
     }
 }

@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use rand::CryptoRng;
 
-use super::peer::Peer;
-use super::{Enrolment, EnrolmentConflict};
+use super::{AcceptedPeers, Enrolment, EnrolmentConflict, Peer};
 use crate::Rejected;
 use crate::crypto::pake::{SHARE_LEN, Spake2Half};
 use crate::crypto::schedule::{SessionKeys, Topics};
-use crate::identity::{Identity, PeerName, PublicKey};
+use crate::identity::{Fingerprint, Identity, PeerName, PublicKey};
 use crate::message::Credentials;
 use crate::role::Role;
 use crate::secret::{Key, Pake};
@@ -32,7 +31,7 @@ pub(crate) struct Party {
 #[derive(Debug)]
 pub(crate) enum Trust {
     /// The peers whose keys are pinned.
-    Pinned(Vec<Peer>),
+    Pinned(AcceptedPeers),
     /// The device that has the same one-time code, whatever its key.
     Code(Enrolment),
 }
@@ -69,13 +68,13 @@ impl Party {
     /// Whether a peer that was authenticated before is still accepted. A code lets its peer in by itself.
     pub(super) fn accepts(&self, peer: &Peer) -> bool {
         match &self.trust {
-            Trust::Pinned(peers) => peers.contains(peer),
+            Trust::Pinned(peers) => peers.get(peer.key.fingerprint().as_bytes()) == Some(peer),
             Trust::Code(_) => true,
         }
     }
 
     /// Replaces the pinned peers; with a code there are none.
-    pub(super) fn set_peers(&mut self, peers: Vec<Peer>) {
+    pub(super) fn set_peers(&mut self, peers: AcceptedPeers) {
         if let Trust::Pinned(pinned) = &mut self.trust {
             *pinned = peers;
         }
@@ -100,7 +99,8 @@ impl Party {
     /// they name. `None` for a key that is not pinned.
     pub(super) fn sender(&self, credentials: &Credentials<'_>) -> Result<Option<Peer>, Rejected> {
         if let Trust::Pinned(peers) = &self.trust {
-            return Ok(peers.iter().find(|peer| peer.key.der() == credentials.key).cloned());
+            // What a stranger shows as its key is hashed, whatever it is; all of these are public.
+            return Ok(peers.get(Fingerprint::of(credentials.key).as_bytes()).cloned());
         }
         let name = std::str::from_utf8(credentials.name).ok().and_then(|name| name.parse().ok());
         let name = name.ok_or(Rejected::NotAuthentic)?;

@@ -118,6 +118,8 @@ impl PublicKey {
     /// The `SubjectPublicKeyInfo` in DER: what goes over the wire and what is hashed.
     #[must_use]
     pub fn der(&self) -> &[u8] {
+        #[cfg(test)]
+        crate::looks::note();
         &self.der
     }
 
@@ -129,7 +131,9 @@ impl PublicKey {
 
     /// SHA-256 of the DER.
     #[must_use]
-    pub const fn fingerprint(&self) -> Fingerprint {
+    pub fn fingerprint(&self) -> Fingerprint {
+        #[cfg(test)]
+        crate::looks::note();
         self.fingerprint
     }
 
@@ -202,7 +206,7 @@ impl PublicKey {
 
 impl PartialEq for PublicKey {
     fn eq(&self, other: &Self) -> bool {
-        self.der == other.der
+        self.der() == other.der()
     }
 }
 

@@ -25,6 +25,8 @@ pub use self::key::{Fingerprint, PublicKey};
 pub(crate) use self::known_peers::{
     KNOWN_PEERS_FILE, KnownPeers, MAX_KNOWN_PEERS_LEN, NewPeer, PeersFile, PeersLine, PeersStore, Selection,
 };
+#[cfg(test)]
+pub(crate) use self::siblings::siblings;
 pub(crate) use crate::name::PeerName;
 
 mod binding;
@@ -33,6 +35,8 @@ pub(crate) mod fuzz;
 mod key;
 mod known_peers;
 mod lookalike;
+#[cfg(test)]
+mod siblings;
 #[cfg(test)]
 mod vectors;
 

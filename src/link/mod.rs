@@ -127,12 +127,9 @@ impl Link {
             Protection::Legacy(_) => !peers.is_empty(),
             Protection::None | Protection::Sealed(_) => true,
         });
-        let is_bound = |peers: KnownPeers| {
-            peers.lines().iter().any(|line| line.binding.names(link) || line.binding.has_paired(link))
-        };
         let has_peer = Dir::open(&self.identity_dir, Guard::Public)
-            .and_then(|dir| dir.map(|dir| KnownPeers::load(self.peers_store(dir))).transpose())
-            .is_ok_and(|peers| peers.is_some_and(is_bound));
+            .and_then(|dir| dir.map(|dir| self.peers_store(dir).open()?.has_peer_of(link)).transpose())
+            .is_ok_and(|has_peer| has_peer == Some(true));
         let what = match (has_session, has_peer) {
             (false, false) => return Ok(()),
             (true, _) => "sessions",

@@ -14,7 +14,7 @@ use crate::message::SealedHeader;
 use crate::mqtt::Qos;
 use crate::name::PeerName;
 use crate::peers::LinkPeers;
-use crate::session::{self, Parties, Session, Standing};
+use crate::session::{Parties, Session, Standing};
 use crate::suite::Suite;
 use crate::{Error, Exit, Result};
 
@@ -103,13 +103,12 @@ impl PairRun<'_> {
     pub(super) fn take_proof(&mut self, payload: &[u8]) -> Result<()> {
         let Ok(header) = SealedHeader::parse(payload) else { return Ok(()) };
         let opens = |established: &&Established| {
-            session::tag(established.keys.id) == header.tag
-                && session_to_store(&self.sessions.peers, established)
-                    .first_cipher(&header)
-                    .is_some_and(|cipher| cipher.open(payload, &mut BytesMut::new()).is_ok())
+            session_to_store(&self.sessions.peers, established)
+                .first_cipher(&header)
+                .is_some_and(|cipher| cipher.open(payload, &mut BytesMut::new()).is_ok())
         };
-        let id = self.handshake.pending().find(opens).map(|established| established.keys.id);
-        match id.and_then(|id| self.handshake.mark_proved(&id)) {
+        let id = self.handshake.pending_with(header.tag).find(opens).map(|established| established.keys.id);
+        match id.and_then(|id| self.handshake.mark_proved(id)) {
             Some(established) => self.promote(established),
             None => Ok(()),
         }

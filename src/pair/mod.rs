@@ -99,7 +99,7 @@ fn pinned_peers(link: &Link, report: &Reporter) -> Result<LinkPeers> {
 /// # Errors
 /// As [`LinkPeers::to_pair_with`] and [`LinkPeers::identity`].
 fn pinned_party(peers: &LinkPeers) -> Result<Party> {
-    party(peers, default_name(), Trust::Pinned(peers.to_pair_with()?.to_vec()))
+    party(peers, default_name(), Trust::Pinned(peers.to_pair_with()?))
 }
 
 fn party(peers: &LinkPeers, name: PeerName, trust: Trust) -> Result<Party> {

@@ -1,15 +1,12 @@
 //! Whom a link accepts: this device, its known peers, and those of them that the configuration allows.
 
-mod accepted;
-
 use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
-pub(crate) use self::accepted::AcceptedPeers;
 use crate::cache::{PeerKey, peer_key};
 use crate::config::Sealed;
 use crate::crypto::schedule::Digest;
-use crate::handshake::{Code, Enrolment, Peer};
+use crate::handshake::{AcceptedPeers, Code, Enrolment, Peer};
 use crate::identity::{Binding, Identity, KnownPeers, PeersStore, PublicKey, Selection};
 use crate::name::{LinkName, PeerName, did_you_mean, list};
 use crate::role::Role;

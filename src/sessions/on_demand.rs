@@ -6,9 +6,10 @@ use std::time::{Instant, SystemTime};
 use super::LinkSessions;
 use crate::Result;
 use crate::cache::{FileChange, ListedSession, PeerKey, StoredSession, Watch, peer_key};
+use crate::handshake::AcceptedPeers;
 use crate::link::Link;
 use crate::message::SessionTag;
-use crate::peers::{AcceptedPeers, LinkPeers};
+use crate::peers::LinkPeers;
 use crate::session::SessionId;
 
 impl LinkSessions {

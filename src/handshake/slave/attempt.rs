@@ -59,11 +59,6 @@ impl VerifiedAttempt {
         matches!(self.state, AttemptState::AwaitingRequest)
     }
 
-    /// Whether its session is stored as pending.
-    pub(super) fn is_pending(&self) -> bool {
-        matches!(self.state, AttemptState::AwaitingMasterReady(_))
-    }
-
     /// Whether its session is stored.
     pub(super) fn is_stored(&self) -> bool {
         matches!(self.state, AttemptState::AwaitingMasterReady(_) | AttemptState::Done)

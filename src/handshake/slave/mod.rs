@@ -9,38 +9,35 @@
 //! does when no other frame waits.
 
 mod attempt;
+mod attempts;
 mod epoch;
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rand::CryptoRng;
 
 use self::attempt::{AttemptState, ReceivedAuthReq, UnsignedAnswer, VerifiedAttempt};
+use self::attempts::Attempts;
 use self::epoch::Epochs;
 use super::merkle::{MAX_LEAVES, MerkleTree};
 use super::verdict::Verdict;
 use super::{
-    Action, AuthRefusal, Claim, EnrolmentConflict, Established, HandshakeFailure, KeyExchange, Party, Peer, Repeat,
-    sign,
+    AcceptedPeers, Action, AuthRefusal, Claim, EnrolmentConflict, Established, HandshakeFailure, KeyExchange, Party,
+    Repeat, sign,
 };
 use crate::Rejected;
 use crate::crypto::schedule::{Confirmation, Digest, Topics, digest, signed_by_slave};
-use crate::message::{AuthReq, FrameType, InitReq, Ready};
+use crate::message::{AuthReq, FrameType, InitReq, Ready, SessionTag};
 use crate::role::Role;
-
-/// How long an attempt is kept, since its master may repeat itself. A stored session is kept longer, for its proof.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(120);
-/// Authenticated attempts kept for each peer; the oldest makes room.
-const MAX_ATTEMPTS_PER_PEER: usize = 4;
+use crate::session::SessionId;
 
 /// The slave's side of all pairings on a link.
 #[derive(Debug)]
 pub(super) struct Slave {
     party: Party,
     epochs: Epochs,
-    /// Oldest first, which decides which one makes room.
-    attempts: Vec<VerifiedAttempt>,
+    attempts: Attempts,
     /// Verified AUTHREQs that the next signature answers, at most [`MAX_LEAVES`].
     unsigned: Vec<UnsignedAnswer>,
     /// What was signed and is not sent.
@@ -50,8 +47,8 @@ pub(super) struct Slave {
 impl Slave {
     /// A slave that answers from now on.
     pub(super) fn new(party: Party, now: Instant, rng: &mut impl CryptoRng) -> Self {
-        let epochs = Epochs::new(now, rng);
-        Self { party, epochs, attempts: Vec::new(), unsigned: Vec::new(), outbox: VecDeque::new() }
+        let (epochs, attempts) = (Epochs::new(now, rng), Attempts::new(party.enrolment().is_some()));
+        Self { party, epochs, attempts, unsigned: Vec::new(), outbox: VecDeque::new() }
     }
 
     /// This end of the link.
@@ -71,14 +68,15 @@ impl Slave {
         &mut self.epochs
     }
 
-    /// Replaces this end of the link, and discards the attempts of peers that it does not accept.
+    /// Replaces this end of the link, and discards the attempts of peers that it does not accept. If it had a code, the new
+    /// one has a code, too.
     pub(super) fn set_party(&mut self, party: Party) {
         self.party = party;
         self.discard_strangers();
     }
 
     /// Replaces the pinned peers, and discards the attempts of all others.
-    pub(super) fn set_peers(&mut self, peers: Vec<Peer>) {
+    pub(super) fn set_peers(&mut self, peers: AcceptedPeers) {
         self.party.set_peers(peers);
         self.discard_strangers();
     }
@@ -91,13 +89,9 @@ impl Slave {
 
     /// When [`Slave::poll`] has something to do, if nothing arrives before.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let repeats = self.attempts.iter().filter_map(|attempt| match &attempt.state {
-            AttemptState::AwaitingMasterReady(repeat) => repeat.as_ref().map(|repeat| repeat.due),
-            AttemptState::Declined | AttemptState::AwaitingRequest | AttemptState::Done => None,
-        });
         // Anyone who recorded an INITREQ and gets its epoch key knows what was agreed: the key must go in time even if
         // nothing arrives any more.
-        repeats.chain([self.epochs.end()]).min()
+        self.attempts.next_repeat().into_iter().chain([self.epochs.end()]).min()
     }
 
     /// What is due at `now`, if anything is, and the topics of its handshake; call again until there is nothing. Signs what
@@ -117,15 +111,8 @@ impl Slave {
     }
 
     fn poll_repeats(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Option<(Topics, Action)> {
-        self.attempts.iter_mut().find_map(|attempt| match &mut attempt.state {
-            AttemptState::AwaitingMasterReady(Some(repeat)) => {
-                repeat.is_due(now, rng).then(|| (attempt.session.topics.clone(), Action::Send(attempt.slave_ready())))
-            }
-            AttemptState::AwaitingMasterReady(None)
-            | AttemptState::Declined
-            | AttemptState::AwaitingRequest
-            | AttemptState::Done => None,
-        })
+        let attempt = self.attempts.poll_repeat(now, rng)?;
+        Some((attempt.session.topics.clone(), Action::Send(attempt.slave_ready())))
     }
 
     /// Which key exchange it would cost to answer this frame, if that can be told without one.
@@ -134,7 +121,7 @@ impl Slave {
             FrameType::InitReq => InitReq::parse(frame).map(|_| Some(KeyExchange::InitReq)),
             FrameType::AuthReq => {
                 let parsed = AuthReq::parse(frame)?;
-                if self.attempts.iter().any(|attempt| attempt.id == *parsed.attempt) {
+                if self.attempts.get(parsed.attempt).is_some() {
                     return Ok(None);
                 }
                 Ok((!self.epochs.has_recent(topics, &parsed)?).then_some(KeyExchange::AuthReq))
@@ -145,16 +132,21 @@ impl Slave {
 
     /// Notes that the master of this session proved to have it in another way than by step 7: by a message under its key.
     /// Returns the session if it was pending.
-    pub(super) fn mark_proved(&mut self, session_id: &[u8]) -> Option<Established> {
-        let is_proved = |attempt: &&mut VerifiedAttempt| attempt.is_pending() && attempt.session.keys.id == session_id;
-        let attempt = self.attempts.iter_mut().find(is_proved)?;
-        attempt.state = AttemptState::Done;
-        Some(attempt.session.clone())
+    pub(super) fn mark_proved(&mut self, session: SessionId) -> Option<Established> {
+        let attempt = self.attempts.of_pending(session)?;
+        let (id, session) = (attempt.id, attempt.session.clone());
+        self.attempts.finish(&id);
+        Some(session)
     }
 
     /// The sessions that are stored as pending and wait for their master's proof.
     pub(super) fn pending(&self) -> impl Iterator<Item = &Established> {
-        self.attempts.iter().filter(|attempt| attempt.is_pending()).map(|attempt| &attempt.session)
+        self.attempts.pending()
+    }
+
+    /// Those of them to which a sealed message with this tag may belong.
+    pub(super) fn pending_with(&self, tag: SessionTag) -> impl Iterator<Item = &Established> {
+        self.attempts.pending_with(tag)
     }
 
     /// Takes one frame from a master's topic; `topics` are that one and the one to answer on. An attempt's frames all
@@ -181,27 +173,13 @@ impl Slave {
         }
     }
 
+    /// A slave that serves for months keeps what is under way, and nothing else.
     fn rotate_epoch(&mut self, now: Instant, rng: &mut impl CryptoRng) {
         if self.epochs.rotate(now, rng) {
-            self.discard_expired(now);
-        }
-    }
-
-    /// A slave that serves for months keeps what is under way, and nothing else.
-    fn discard_expired(&mut self, now: Instant) {
-        let (expired, kept) = std::mem::take(&mut self.attempts)
-            .into_iter()
-            .partition(|attempt| now.saturating_duration_since(attempt.since) >= ATTEMPT_TIMEOUT);
-        self.attempts = kept;
-        for mut attempt in expired {
-            if attempt.is_pending() {
-                attempt.state = AttemptState::AwaitingMasterReady(None);
-                self.attempts.push(attempt);
-            } else {
-                self.epochs.discard(attempt.id);
+            for id in self.attempts.discard_expired(now) {
+                self.epochs.discard(id);
             }
         }
-        self.attempts.sort_by_key(|attempt| attempt.since);
     }
 
     /// Steps 1 to 2. Nothing is kept.
@@ -226,7 +204,7 @@ impl Slave {
         rng: &mut impl CryptoRng,
     ) -> Result<Action, Rejected> {
         let parsed = AuthReq::parse(frame)?;
-        if let Some(known) = self.attempts.iter().find(|attempt| attempt.id == *parsed.attempt) {
+        if let Some(known) = self.attempts.get(parsed.attempt) {
             // The same AUTHREQ again: its answer was lost. Another one for the same attempt: no honest master sends it.
             let same = known.auth_req == digest(&[frame]) && known.session.topics == *topics;
             return if same { Ok(Action::Send(known.auth_ack.clone())) } else { Err(Rejected::Unexpected) };
@@ -280,7 +258,9 @@ impl Slave {
                 }
             };
             self.outbox.push_back((attempt.session.topics.clone(), action));
-            self.keep(attempt);
+            if let Some(oldest) = self.attempts.keep(attempt) {
+                self.epochs.discard(oldest);
+            }
         }
         Ok(())
     }
@@ -293,77 +273,54 @@ impl Slave {
         now: Instant,
         rng: &mut impl CryptoRng,
     ) -> Result<Action, Rejected> {
-        let (index, mac) = self.find(topics, frame, FrameType::RdyReq)?;
-        Confirmation::Request.verify(&self.attempts[index].session.keys, mac)?;
-        if self.is_superseded(index) {
+        let (attempt, mac) = self.find(topics, frame, FrameType::RdyReq)?;
+        Confirmation::Request.verify(&attempt.session.keys, mac)?;
+        if self.attempts.is_superseded(attempt) {
             return Err(Rejected::Unexpected);
         }
-        let attempt = &mut self.attempts[index];
         let slave_ready = attempt.slave_ready();
         if !attempt.awaits_request() {
             return Ok(Action::Send(slave_ready));
         }
+        let (id, session) = (attempt.id, Box::new(attempt.session.clone()));
         // The code is erased at its first success: another attempt that had it, too, comes too late.
         if self.party.enrolment_mut().is_some_and(|enrolment| !enrolment.erase()) {
             return Err(Rejected::Unexpected);
         }
-        attempt.state = AttemptState::AwaitingMasterReady(Some(Repeat::after(now, rng)));
-        Ok(Action::StorePending(Box::new(attempt.session.clone()), slave_ready))
+        self.attempts.await_master_ready(&id, Repeat::after(now, rng));
+        Ok(Action::StorePending(session, slave_ready))
     }
 
     /// Steps 7 to 8.
     fn accept_master_ready(&mut self, topics: &Topics, frame: &[u8]) -> Result<Action, Rejected> {
-        let (index, mac) = self.find(topics, frame, FrameType::RdyAck)?;
-        let attempt = &mut self.attempts[index];
+        let (attempt, mac) = self.find(topics, frame, FrameType::RdyAck)?;
         Confirmation::MasterReady.verify(&attempt.session.keys, mac)?;
         let slave_done = attempt.slave_done();
         match attempt.state {
             // Step 7 follows from step 6, which this slave has not sent: a master that runs ahead.
             AttemptState::Declined | AttemptState::AwaitingRequest => Err(Rejected::Unexpected),
             AttemptState::AwaitingMasterReady(_) => {
-                attempt.state = AttemptState::Done;
-                Ok(Action::Promote(Box::new(attempt.session.clone()), slave_done))
+                let (id, session) = (attempt.id, Box::new(attempt.session.clone()));
+                self.attempts.finish(&id);
+                Ok(Action::Promote(session, slave_done))
             }
             AttemptState::Done => Ok(Action::Send(slave_done)),
         }
     }
 
-    /// Keeps an attempt, if need be in place of the oldest one with the same peer.
-    fn keep(&mut self, new: VerifiedAttempt) {
-        // A device that has the code may show any number of keys.
-        let has_code = self.party.enrolment().is_some();
-        let same_peer = |attempt: &VerifiedAttempt| has_code || attempt.session.peer.key == new.session.peer.key;
-        if self.attempts.iter().filter(|attempt| same_peer(attempt)).count() >= MAX_ATTEMPTS_PER_PEER
-            && let Some(oldest) = self.attempts.iter().position(same_peer)
-        {
-            let oldest = self.attempts.remove(oldest);
-            self.epochs.discard(oldest.id);
-        }
-        self.attempts.push(new);
-    }
-
-    /// The index of the attempt that step 5 or 7 is about, and the frame's MAC.
+    /// The attempt that step 5 or 7 is about, and the frame's MAC.
     fn find<'a>(
         &self,
         topics: &Topics,
         frame: &'a [u8],
         frame_type: FrameType,
-    ) -> Result<(usize, &'a Digest), Rejected> {
+    ) -> Result<(&VerifiedAttempt, &'a Digest), Rejected> {
         let ready = Ready::parse(frame, frame_type)?;
-        let is_it = |attempt: &VerifiedAttempt| {
-            let is_declined = matches!(attempt.state, AttemptState::Declined);
-            !is_declined && attempt.id == *ready.attempt && attempt.session.topics == *topics
+        let goes_on = |attempt: &&VerifiedAttempt| {
+            !matches!(attempt.state, AttemptState::Declined) && attempt.session.topics == *topics
         };
-        let index = self.attempts.iter().position(is_it);
-        Ok((index.ok_or(Rejected::Unexpected)?, ready.mac))
-    }
-
-    /// Whether its master has gone on to a later attempt: a step 5 that was held back must not be stored over that one.
-    fn is_superseded(&self, index: usize) -> bool {
-        let attempt = &self.attempts[index];
-        let same_peer = |other: &&VerifiedAttempt| other.session.peer.key == attempt.session.peer.key;
-        let mut later = self.attempts[index + 1..].iter().filter(same_peer);
-        attempt.awaits_request() && later.any(VerifiedAttempt::is_stored)
+        let attempt = self.attempts.get(ready.attempt).filter(goes_on);
+        Ok((attempt.ok_or(Rejected::Unexpected)?, ready.mac))
     }
 }
 

@@ -12,7 +12,7 @@ pub(super) fn codes() -> [Code; 2] {
 
 fn with_code(party: Party, code: Code) -> Party {
     let Trust::Pinned(known) = party.trust else { panic!("a code already") };
-    Party { trust: Trust::Code(Enrolment::new(code, MAX_CODE_ATTEMPTS, known, Vec::new())), ..party }
+    Party { trust: Trust::Code(Enrolment::new(code, MAX_CODE_ATTEMPTS, known.to_vec(), Vec::new())), ..party }
 }
 
 /// A party that knows nobody.

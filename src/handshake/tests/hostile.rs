@@ -169,7 +169,7 @@ fn a_hostile_network_is_survived_whatever_the_seed() {
         let current = world.current.as_ref().unwrap_or_else(|| panic!("seed {seed}: not paired"));
         if world.promoted.is_none() {
             // Every step 7 was lost and the master has left: its first sealed message is the proof.
-            world.promoted = world.slave.mark_proved(&current.keys.id);
+            world.promoted = world.slave.mark_proved(current.keys.id);
         }
         world.assert_paired();
     }

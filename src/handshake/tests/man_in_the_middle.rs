@@ -120,7 +120,7 @@ fn through(seed: u64, hostile: bool) -> World {
     if let Some(current) = &world.current
         && world.promoted.is_none()
     {
-        world.promoted = world.slave.mark_proved(&current.keys.id);
+        world.promoted = world.slave.mark_proved(current.keys.id);
     }
     world
 }

@@ -11,6 +11,7 @@ mod enrolment;
 mod flood;
 mod hostile;
 mod man_in_the_middle;
+mod many_devices;
 mod one_signature;
 mod refused;
 mod repeated;
@@ -322,9 +323,9 @@ fn a_handshake_is_the_machine_of_its_side() {
     assert_eq!(slave.deadline(), Some(now + Duration::from_secs(60)));
     // Both ends accept each other only from now on.
     master.set_party(party(0, Suite::Gcm, &[2]));
-    master.set_peers(vec![peer_of(1)]);
+    master.set_peers([peer_of(1)].into_iter().collect());
     slave.set_party(party(1, Suite::Gcm, &[]));
-    slave.set_peers(vec![peer_of(0)]);
+    slave.set_peers([peer_of(0)].into_iter().collect());
     slave.begin(now, &mut rng);
     master.begin(now, &mut rng);
     assert_eq!(master.deadline(), Some(now));
@@ -345,7 +346,7 @@ fn a_handshake_is_the_machine_of_its_side() {
     assert_eq!((slave.pending().collect::<Vec<_>>(), master.pending().count()), (vec![&*session], 0));
     let Ok(Action::StoreCurrent(_, ready)) = master.accept(&on, &ready, now, &mut rng) else { unreachable!() };
     let id = session.keys.id;
-    assert_eq!((master.mark_proved(&id), slave.mark_proved(&id), slave.mark_proved(&id)), (None, Some(*session), None));
+    assert_eq!((master.mark_proved(id), slave.mark_proved(id), slave.mark_proved(id)), (None, Some(*session), None));
     let done = sent(slave.accept(&on, &ready, now, &mut rng));
     assert!(!master.is_finished() && matches!(master.accept(&on, &done, now, &mut rng), Ok(Action::Finished(_))));
     assert_eq!((master.is_finished(), slave.is_finished()), (true, false));

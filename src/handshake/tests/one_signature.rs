@@ -70,7 +70,7 @@ fn a_master_that_is_forgotten_before_the_signature_gets_no_answer() {
         let auth_req = attempt.auth_req([0; 4], &signature);
         let accepted = world.slave.accept(&topics(), &auth_req, world.now, &mut world.rng);
         assert!(matches!(accepted, Ok(Action::Wait)));
-        world.slave.set_peers(vec![peer_of(if forget { 2 } else { 0 })]);
+        world.slave.set_peers([peer_of(if forget { 2 } else { 0 })].into_iter().collect());
         assert_eq!(world.slave.poll(world.now, &mut world.rng).is_none(), forget);
         assert!(!world.slave.has_unsigned_answers());
     }

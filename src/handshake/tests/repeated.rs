@@ -62,7 +62,7 @@ fn a_slave_that_serves_on_keeps_nothing_but_what_waits_for_its_proof() {
     }
     assert!((10..40).contains(&repeats), "{repeats}");
     assert_eq!(world.slave.pending().count(), 1);
-    assert!(world.slave.mark_proved(&id).is_some());
+    assert!(world.slave.mark_proved(id).is_some());
 }
 
 #[test]
@@ -146,8 +146,8 @@ fn another_proof_ends_the_slaves_repeats() {
     let id = world.pending[0].keys.id;
     let epoch_ends = Some(world.start + Duration::from_secs(60));
     assert!(world.slave.deadline() < epoch_ends);
-    assert_eq!(world.slave.mark_proved(&[0; 8]), None);
-    assert_eq!(world.slave.mark_proved(&id).as_ref(), Some(&world.pending[0]));
-    assert_eq!(world.slave.mark_proved(&id), None);
+    assert_eq!(world.slave.mark_proved([0; 8]), None);
+    assert_eq!(world.slave.mark_proved(id).as_ref(), Some(&world.pending[0]));
+    assert_eq!(world.slave.mark_proved(id), None);
     assert_eq!(world.slave.deadline(), epoch_ends);
 }

@@ -42,7 +42,7 @@ fn party_of(vector: &Value, role: Role) -> Party {
         let code = Code::parse(vector.text("code")).unwrap();
         Trust::Code(Enrolment::new(code, MAX_CODE_ATTEMPTS, known_before(vector, &peer), Vec::new()))
     } else {
-        Trust::Pinned(vec![peer])
+        Trust::Pinned([peer].into_iter().collect())
     };
     let suite = Suite::from_name(vector.text(suite)).unwrap();
     Party { identity: identity(key(own).text("pem")), name: name(own), suite, trust }

@@ -147,6 +147,14 @@ impl PeersFile {
         Ok(found)
     }
 
+    /// Whether a key is trusted for a link by name, or has paired with it.
+    ///
+    /// # Errors
+    /// As [`PeersFile::find`].
+    pub(crate) fn has_peer_of(&self, link: &LinkName) -> Result<bool> {
+        Ok(!self.find(Subject::Link(link), 1)?.is_empty())
+    }
+
     /// Whether it is written down that a link has paired with a peer.
     ///
     /// # Errors

@@ -21,6 +21,9 @@ fn one_of_many_is_found_without_the_others() {
     }
     assert_eq!(names(&home.select(&["p5"], Some("l3")).unwrap()), ["p5", "p30"]);
     assert_eq!(names(&home.select(&[], Some("l3")).unwrap()), ["p30"]);
+    let file = home.store().open().unwrap();
+    let has_peer = ["l3", "none"].map(|link| file.has_peer_of(&link.parse().unwrap()).unwrap());
+    assert_eq!((file.is_read(), has_peer), (false, [true, false]));
     // Where others may matter, all are there.
     for known in [home.select(&["nobody"], None), home.select(&[], Some("none")), home.select(&[], None)] {
         assert_eq!(known.unwrap().lines().len(), 300);

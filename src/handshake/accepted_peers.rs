@@ -1,16 +1,19 @@
 //! The peers that a link accepts, found by the fingerprints of their keys.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Deref;
+use std::sync::Arc;
 
+use super::Peer;
 use crate::crypto::schedule::Digest;
-use crate::handshake::Peer;
 
-/// Whom a link accepts, in the order of the configuration or of `known_peers`.
+/// Whom a link accepts, in the order of the configuration or of `known_peers`. Clones share them: there may be a hundred
+/// thousand.
 #[derive(Clone, Debug, Default)]
 pub struct AcceptedPeers {
-    all: Vec<Peer>,
-    by_fingerprint: HashMap<Digest, usize>,
+    all: Arc<Vec<Peer>>,
+    by_fingerprint: Arc<HashMap<Digest, usize>>,
 }
 
 impl AcceptedPeers {
@@ -39,11 +42,11 @@ impl FromIterator<Peer> for AcceptedPeers {
 
 impl Extend<Peer> for AcceptedPeers {
     fn extend<I: IntoIterator<Item = Peer>>(&mut self, peers: I) {
+        let (all, by_fingerprint) = (Arc::make_mut(&mut self.all), Arc::make_mut(&mut self.by_fingerprint));
         for peer in peers {
-            let fingerprint = *peer.key.fingerprint().as_bytes();
-            if self.get(&fingerprint).is_none() {
-                self.by_fingerprint.insert(fingerprint, self.all.len());
-                self.all.push(peer);
+            if let Entry::Vacant(vacant) = by_fingerprint.entry(*peer.key.fingerprint().as_bytes()) {
+                vacant.insert(all.len());
+                all.push(peer);
             }
         }
     }
@@ -54,6 +57,6 @@ impl IntoIterator for AcceptedPeers {
     type IntoIter = std::vec::IntoIter<Peer>;
 
     fn into_iter(self) -> Self::IntoIter {
-        self.all.into_iter()
+        Arc::unwrap_or_clone(self.all).into_iter()
     }
 }

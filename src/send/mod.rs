@@ -31,7 +31,8 @@
 //! by time. `gate` is the one way to the client, with all that limits it: its head is the recipe for another limit.
 //! `unpublished` has the messages that a stream has made and not published. `run_end` has how the run ends, and the
 //! count of the data that is not delivered then. `replies` has the receiver's replies, with `--confirm`; `timeouts`
-//! says when a run that waits gives up, and `missing` whom it names then; `retried_failure` has what would end a run
+//! says when a run that waits gives up, and `missing` whom it names then; `overtaken` has what a run does where the broker
+//! accepts messages out of order; `retried_failure` has what would end a run
 //! with a spool, while its input is open.
 
 mod busy_spool;
@@ -47,6 +48,7 @@ mod last_will;
 mod legacy;
 mod missing;
 mod outgoing;
+mod overtaken;
 mod plain;
 mod read_times;
 mod record_check;

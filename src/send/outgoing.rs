@@ -333,7 +333,7 @@ pub(super) trait SpoolStream {
         Ok(0)
     }
 
-    /// What waits in the spool was cut anew, for another sequence: the stream of this one is left without an end.
+    /// What waits in the spool goes into another sequence: the stream of this one is left without an end.
     fn restart(&mut self, _now: Instant) {}
 
     /// Whether the sequences of this run are over.

@@ -150,7 +150,7 @@ impl SendRun<'_> {
     }
 
     pub(super) fn is_gate_open(&self) -> bool {
-        self.gate.is_open(&self.events, self.stream.topic())
+        self.overtaken().is_none() && self.gate.is_open(&self.events, self.stream.topic())
     }
 
     /// Whether one more message may be sealed, which then leaves: if the gate is open, and the stream has room. Until
@@ -198,7 +198,10 @@ impl SendRun<'_> {
         loop {
             match self.events.next_event() {
                 Ok(Some(event)) => self.handle_event(event, now)?,
-                Ok(None) => return Ok(self.source.acknowledged_all()?),
+                Ok(None) => {
+                    self.source.acknowledged_all()?;
+                    return self.restore_order(now);
+                }
                 Err(refusal) => self.fail(FailureCause::Refused(refusal.of), refusal.error, now)?,
             }
         }
@@ -224,8 +227,8 @@ impl SendRun<'_> {
             BrokerEvent::Acknowledged(token) => {
                 self.retried.succeeded(FailureCause::Refused(Refused::Message));
                 self.gate.acknowledged(token);
-                // That the broker has a message says nothing of the receiver.
-                if !self.stream.is_confirmed() {
+                // That the broker has a message says nothing of the receiver: it drops one that was overtaken.
+                if !self.stream.is_confirmed() && self.overtaken().is_none_or(|oldest| token < oldest) {
                     self.timeouts.progress(now);
                     self.source.acknowledged(token)?;
                 }

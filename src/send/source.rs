@@ -132,6 +132,13 @@ pub(super) trait MessageSource {
         turn: &mut Turn<'_>,
     ) -> Result<Option<u64>>;
 
+    /// A message is not delivered although newer ones are: sends it and those after it again, as the beginning of another
+    /// sequence, since the receiver drops what comes out of order. Returns how many messages may arrive twice. Called once
+    /// more while the newer ones are under way, and then has nothing to do.
+    fn restart_sequence(&mut self, _stream: &mut dyn OutgoingStream, _now: Instant) -> Result<u64> {
+        Ok(0)
+    }
+
     /// Whether what is not delivered is kept, on a disk: the next run can send it, or this one under another session.
     /// Without a disk, the run ends when its messages can no longer be confirmed.
     fn keeps_undelivered(&self) -> bool {

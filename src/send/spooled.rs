@@ -163,8 +163,7 @@ impl<'a> Spooled<'a> {
         if self.intake.unwritten() == 0 && self.is_empty() {
             return cause;
         }
-        let hint = cause.hint_text().map(str::to_owned);
-        self.left(cause.exit(), &cause.to_string()).hint_if(hint)
+        self.left(cause.exit(), &cause.to_string()).hint_if(cause.hint_text().map(str::to_owned))
     }
 
     /// Whether nothing waits in the spool.
@@ -277,11 +276,18 @@ impl MessageSource for Spooled<'_> {
         stream: &mut dyn OutgoingStream,
         turn: &mut Turn<'_>,
     ) -> Result<Option<u64>> {
-        self.published.clear();
-        self.is_record_whole = true;
+        (self.published, self.is_record_whole) = (VecDeque::new(), true);
         stream.reseal_records(&mut self.spool, turn.now)?;
         self.spool.rewind()?;
         Ok(Some(0))
+    }
+
+    fn restart_sequence(&mut self, stream: &mut dyn OutgoingStream, now: Instant) -> Result<u64> {
+        let Some(newer) = self.published.len().checked_sub(1) else { return Ok(0) };
+        (self.published, self.is_record_whole) = (VecDeque::new(), true);
+        self.spool.abandon_sequence()?;
+        stream.restart(now);
+        Ok(newer as u64)
     }
 
     fn deadline(&self, now: Instant) -> Option<Instant> {

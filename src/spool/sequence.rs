@@ -42,6 +42,15 @@ impl Spool {
         self.set_sequence(None)
     }
 
+    /// Reads what is not acknowledged once more, for another sequence: as [`Spool::start_sequence`].
+    ///
+    /// # Errors
+    /// As [`Spool::read`].
+    pub(crate) fn abandon_sequence(&mut self) -> Result<()> {
+        self.set_sequence(None)?;
+        self.rewind()
+    }
+
     pub(super) fn set_sequence(&mut self, sequence: Option<SpooledSequence>) -> Result<()> {
         self.state.sequence = sequence;
         self.state_file.announce(self.state.sealed);

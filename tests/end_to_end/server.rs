@@ -2,8 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -74,15 +74,23 @@ pub(crate) fn read_once(stream: &mut TcpStream) {
 
 /// Reads a packet; its first byte, or `None` at the end of the connection.
 pub(crate) fn read_packet(stream: &mut TcpStream) -> Option<u8> {
-    let (mut first, mut byte, mut len, mut shift) = ([0], [0x80], 0, 0);
-    stream.read_exact(&mut first).ok()?;
+    read_whole_packet(stream).map(|packet| packet[0])
+}
+
+/// Reads a packet; `None` at the end of the connection.
+fn read_whole_packet(stream: &mut TcpStream) -> Option<Vec<u8>> {
+    let (mut packet, mut byte, mut len, mut shift) = (vec![0], [0x80], 0, 0);
+    stream.read_exact(&mut packet).ok()?;
     while byte[0] & 0x80 != 0 {
         stream.read_exact(&mut byte).ok()?;
+        packet.push(byte[0]);
         len |= usize::from(byte[0] & 0x7f) << shift;
         shift += 7;
     }
-    stream.read_exact(&mut vec![0; len]).ok()?;
-    Some(first[0])
+    let head_len = packet.len();
+    packet.resize(head_len + len, 0);
+    stream.read_exact(&mut packet[head_len..]).ok()?;
+    Some(packet)
 }
 
 /// Resets the connection, as a failing link does.
@@ -103,6 +111,40 @@ pub(crate) fn carry(stream: TcpStream, port: u16) {
             to.shutdown(Shutdown::Write).ok();
         });
     }
+}
+
+/// Forwards a connection of MQTT 5 to the broker at `port`, as [`carry`], but refuses the PUBLISH of this number (from 0, at
+/// QoS 1, on a short topic) for its quota, once it has forwarded the next one.
+pub(crate) fn carry_refusing(stream: TcpStream, port: u16, refused: usize) {
+    stream.set_read_timeout(None).unwrap();
+    let broker = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let client = Arc::new(Mutex::new(stream.try_clone().unwrap()));
+    let (mut from, mut to, answers) = (stream, broker.try_clone().unwrap(), Arc::clone(&client));
+    thread::spawn(move || {
+        let (mut number, mut refusal) = (0, None);
+        while let Some(packet) = read_whole_packet(&mut from) {
+            let is_publish = packet[0] >> 4 == 3;
+            if is_publish && number == refused {
+                let id = 4 + usize::from(packet[3]);
+                refusal = Some([0x40, 3, packet[id], packet[id + 1], 0x97]);
+            } else {
+                to.write_all(&packet).unwrap();
+                if let Some(refusal) = refusal.take_if(|_| is_publish) {
+                    answers.lock().unwrap().write_all(&refusal).unwrap();
+                }
+            }
+            number += usize::from(is_publish);
+        }
+        to.shutdown(Shutdown::Write).ok();
+    });
+    thread::spawn(move || {
+        let mut broker = broker;
+        while let Some(packet) = read_whole_packet(&mut broker) {
+            // A client that has left needs no more of it.
+            let _ = client.lock().unwrap().write_all(&packet);
+        }
+        client.lock().unwrap().shutdown(Shutdown::Write).ok();
+    });
 }
 
 /// Forwards a connection to the broker at `port`, and counts the bytes that come from there.

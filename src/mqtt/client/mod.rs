@@ -185,6 +185,16 @@ impl Client {
         self.session.withdraw()
     }
 
+    /// As [`ClientSession::overtaken`].
+    pub(crate) fn overtaken(&self) -> Option<Token> {
+        self.session.overtaken()
+    }
+
+    /// As [`ClientSession::withdraw_overtaken`].
+    pub(crate) fn withdraw_overtaken(&mut self) -> Vec<Token> {
+        self.session.withdraw_overtaken()
+    }
+
     /// As [`ClientSession::has_room`].
     #[must_use]
     pub fn has_room(&self, size: usize) -> bool {

@@ -150,6 +150,21 @@ impl ClientSession {
         self.outgoing.withdraw()
     }
 
+    /// The oldest message that the broker refused while it accepted, or may have accepted, a newer one: whoever receives that
+    /// has them in another order, or drops the older one. Without [`withdraw_overtaken`](Self::withdraw_overtaken), it is sent
+    /// again nevertheless.
+    #[must_use]
+    pub(super) fn overtaken(&self) -> Option<Token> {
+        self.outgoing.overtaken()
+    }
+
+    /// Takes back what is published and not under way, what the broker refused included. Nothing more is heard of it. To be
+    /// called until [`overtaken`](Self::overtaken) says that there is no such message; what is published then is sent one after
+    /// the other until the connection ends.
+    pub(super) fn withdraw_overtaken(&mut self) -> Vec<Token> {
+        self.outgoing.withdraw_overtaken()
+    }
+
     /// Whether a message of `size` bytes, topic and payload, can be published now.
     #[must_use]
     pub fn has_room(&self, size: usize) -> bool {

@@ -42,12 +42,13 @@ impl OutgoingPublishes {
 
     /// PUBREC: whether to answer with PUBREL, which the caller sends and tells [`OutgoingPublishes::released`].
     pub(in crate::mqtt::client_session) fn pubrec(&mut self, pkid: u16, sent_bytes: u64) -> bool {
-        let publish = self.serial(pkid).and_then(|serial| self.at_mut(serial));
         // The broker may have an identifier from a former process; PUBREL lets it forget (MQTT 3.1.1, 4.3.3).
-        let Some(publish) = publish else { return true };
+        let Some(serial) = self.serial(pkid) else { return true };
+        let Some(publish) = self.at_mut(serial) else { return true };
         match publish.state {
             PublishState::Publishing if publish.qos == Qos::ExactlyOnce && publish.position.end <= sent_bytes => {
                 (publish.state, publish.position) = (PublishState::Releasing, UNSENT);
+                self.refused.taken(serial);
                 true
             }
             // After a PUBREL, the PUBLISH that is still to be repeated would be a second message.

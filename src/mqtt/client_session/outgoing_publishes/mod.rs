@@ -266,12 +266,33 @@ impl OutgoingPublishes {
     ///
     /// Its numbers stay used, as a broker that kept the session may know them from an earlier connection.
     pub(super) fn withdraw(&mut self) -> Vec<(Token, Bytes)> {
+        let next_serial = self.next_serial;
+        self.take_back(|serial, _| serial >= next_serial)
+    }
+
+    /// The oldest message that the broker refused while it accepted, or may have accepted, a newer one.
+    pub(super) fn overtaken(&self) -> Option<Token> {
+        self.refused.overtaken().map(Token)
+    }
+
+    /// Takes back what the broker refused, too, in any case what is not under way. Once nothing is, no message counts as
+    /// overtaken any more, and until the connection ends each one is sent when the one before it is acknowledged.
+    pub(super) fn withdraw_overtaken(&mut self) -> Vec<Token> {
+        let withdrawn = self.take_back(|_, publish| publish.position == UNSENT);
+        if self.unacknowledged.messages == 0 {
+            self.refused.begin_order();
+        }
+        withdrawn.into_iter().map(|(token, _)| token).collect()
+    }
+
+    fn take_back(&mut self, is_wanted: impl Fn(u64, &OutgoingPublish) -> bool) -> Vec<(Token, Bytes)> {
         let mut withdrawn = Vec::new();
         for (serial, publish) in (self.first_serial..).zip(&mut self.publishes) {
-            if serial >= self.next_serial && publish.state == PublishState::Publishing {
+            if publish.state == PublishState::Publishing && is_wanted(serial, publish) {
                 self.unacknowledged.messages -= 1;
                 self.unacknowledged.bytes -= publish.size();
                 publish.state = PublishState::Acknowledged;
+                self.refused.withdrawn(serial);
                 withdrawn.push((Token(serial), std::mem::take(&mut publish.payload)));
             }
         }
@@ -281,6 +302,7 @@ impl OutgoingPublishes {
 
     /// The connection is gone, after its socket took `sent_bytes`: everything unacknowledged is to be sent again.
     pub(super) fn connection_ended(&mut self, sent_bytes: u64) {
+        self.note_attempted(sent_bytes);
         for publish in &mut self.publishes {
             publish.dup |= publish.state == PublishState::Publishing && publish.position.end <= sent_bytes;
             publish.position = UNSENT;
@@ -289,6 +311,19 @@ impl OutgoingPublishes {
         self.broker_limits.connection_ended();
         self.refused.connection_ended();
         self.unsent.clear();
+    }
+
+    /// If the broker refused a message, it may have accepted newer ones that it did not answer.
+    fn note_attempted(&mut self, sent_bytes: u64) {
+        let Some(refused) = self.refused.oldest_unaccepted() else { return };
+        let is_attempted = |publish: &OutgoingPublish| {
+            let is_unanswered = publish.qos > Qos::AtMostOnce && publish.state == PublishState::Publishing;
+            is_unanswered && publish.position.start < sent_bytes
+        };
+        let newest = (self.first_serial..).zip(&self.publishes).filter(|(_, publish)| is_attempted(publish)).last();
+        if let Some((newest, _)) = newest.filter(|(newest, _)| *newest > refused) {
+            self.refused.taken(newest);
+        }
     }
 
     /// The broker kept no session, or (not `certain`) may not have: every message is sent again from PUBLISH on.
@@ -320,6 +355,7 @@ impl OutgoingPublishes {
             if qos > Qos::AtMostOnce {
                 let topic = Arc::clone(&publish.topic);
                 self.topics.accepted(topic, payload.len());
+                self.refused.taken(serial);
             }
             self.broker_limits.answered(qos);
             self.refused.accepted();

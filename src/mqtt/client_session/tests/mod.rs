@@ -10,6 +10,7 @@ mod outgoing;
 mod v31;
 mod v5;
 mod v5_limits;
+mod v5_order;
 mod v5_subscriptions;
 mod versions;
 

@@ -1,0 +1,123 @@
+//! A message that the broker refuses, and others that it accepts: what may be lost or out of order is known.
+
+use super::v5::up;
+use super::*;
+
+const QUOTA_EXCEEDED: u8 = 0x97;
+
+impl Rig {
+    /// PUBACK or PUBREC, with a reason code.
+    fn answer(&mut self, qos: Qos, pkid: u8, code: u8) {
+        let first = if qos == Qos::AtLeastOnce { 0x40 } else { 0x50 };
+        self.receive_bytes(&[first, 3, 0, pkid, code]).unwrap();
+    }
+}
+
+/// Three messages are under way.
+fn three(qos: Qos) -> (Rig, [Token; 3]) {
+    let mut rig = up(|_| {});
+    let tokens = ["a", "b", "c"].map(|payload| rig.publish(payload, qos));
+    assert_eq!(rig.sent().len(), 3);
+    (rig, tokens)
+}
+
+#[test]
+fn a_refused_message_is_overtaken_by_any_newer_one_that_is_accepted() {
+    for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce] {
+        for answers in [[(1, QUOTA_EXCEEDED), (2, 0)], [(2, 0), (1, QUOTA_EXCEEDED)]] {
+            let (mut rig, [oldest, ..]) = three(qos);
+            for (at, (pkid, code)) in answers.into_iter().enumerate() {
+                assert_eq!((at, rig.session.overtaken()), (at, None));
+                rig.answer(qos, pkid, code);
+            }
+            assert_eq!(rig.session.overtaken(), Some(oldest), "{qos:?}, {answers:?}");
+        }
+    }
+}
+
+#[test]
+fn no_message_is_overtaken_where_all_newer_ones_are_refused_or_not_sent() {
+    for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce] {
+        let (mut rig, _) = three(qos);
+        rig.answer(qos, 1, 0);
+        for pkid in [3, 2] {
+            rig.answer(qos, pkid, QUOTA_EXCEEDED);
+        }
+        rig.publish("d", qos);
+        rig.sent();
+        rig.drop_connection();
+        rig.connect(true);
+        rig.sent();
+        if qos == Qos::ExactlyOnce {
+            rig.receive(&pubcomp(1)).unwrap();
+            rig.sent();
+        }
+        for pkid in 2..=4 {
+            rig.answer(qos, pkid, 0);
+            rig.sent();
+            if qos == Qos::ExactlyOnce {
+                rig.receive(&pubcomp(pkid.into())).unwrap();
+                rig.sent();
+            }
+        }
+        assert_eq!((rig.session.overtaken(), rig.session.unacknowledged().messages), (None, 0));
+    }
+}
+
+#[test]
+fn what_a_lost_connection_carried_after_a_refused_message_may_have_overtaken_it() {
+    let (mut rig, [_, middle, _]) = three(Qos::AtLeastOnce);
+    rig.answer(Qos::AtLeastOnce, 1, 0);
+    rig.answer(Qos::AtLeastOnce, 2, QUOTA_EXCEEDED);
+    assert_eq!(rig.session.overtaken(), None);
+    rig.drop_connection();
+    assert_eq!(rig.session.overtaken(), Some(middle));
+}
+
+#[test]
+fn overtaken_messages_are_withdrawn_until_nothing_is_under_way_and_then_each_waits_for_its_answer() {
+    let (mut rig, [a, b, c]) = three(Qos::AtLeastOnce);
+    let later = rig.publish("d", Qos::AtLeastOnce);
+    assert_eq!(rig.sent().len(), 1);
+    rig.answer(Qos::AtLeastOnce, 1, QUOTA_EXCEEDED);
+    rig.answer(Qos::AtLeastOnce, 3, 0);
+    // One message was accepted, so the oldest is sent again.
+    assert_eq!(published(&rig.sent()), [row("a", 1, false)]);
+    rig.answer(Qos::AtLeastOnce, 2, QUOTA_EXCEEDED);
+    assert_eq!(rig.session.withdraw_overtaken(), [b]);
+    assert_eq!((rig.session.overtaken(), rig.acknowledged()), (Some(a), vec![c]));
+    rig.answer(Qos::AtLeastOnce, 4, 0);
+    rig.answer(Qos::AtLeastOnce, 1, QUOTA_EXCEEDED);
+    assert_eq!(rig.session.withdraw_overtaken(), [a]);
+    assert_eq!((rig.session.overtaken(), rig.acknowledged()), (None, vec![later]));
+    assert_eq!(rig.session.unacknowledged(), Unacknowledged::default());
+
+    for payload in ["a", "b"] {
+        rig.publish(payload, Qos::AtLeastOnce);
+    }
+    assert!(rig.sent().is_empty(), "the pause after the last refusal");
+    rig.wait();
+    assert_eq!(published(&rig.sent()), [row("a", 5, false)]);
+    rig.answer(Qos::AtLeastOnce, 5, 0);
+    assert_eq!(published(&rig.sent()), [row("b", 6, false)]);
+    rig.publish("c", Qos::AtLeastOnce);
+    assert!(rig.sent().is_empty());
+    rig.drop_connection();
+    rig.connect(true);
+    assert_eq!(rig.sent().len(), 2, "another connection is another broker, perhaps");
+}
+
+#[test]
+fn a_message_that_was_taken_back_is_not_overtaken() {
+    let (mut rig, _) = three(Qos::AtLeastOnce);
+    for pkid in 1..=3 {
+        rig.answer(Qos::AtLeastOnce, pkid, QUOTA_EXCEEDED);
+    }
+    rig.drop_connection();
+    assert_eq!(rig.session.withdraw().len(), 3);
+    rig.connect(true);
+    rig.publish("d", Qos::AtLeastOnce);
+    rig.sent();
+    rig.answer(Qos::AtLeastOnce, 4, 0);
+    assert_eq!((rig.session.overtaken(), rig.session.unacknowledged().messages), (None, 0));
+}

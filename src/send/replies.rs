@@ -90,7 +90,7 @@ impl SendRun<'_> {
     /// Nothing was confirmed for long, though confirms could reach us. Silence alone is no reason to send anything under
     /// another session, as the broker can cause it: only the receiver's word is.
     pub(super) fn handle_silence(&mut self, now: Instant) -> RunResult<()> {
-        if !self.source.keeps_undelivered() && self.stream.is_orphaned(now)? {
+        if !self.source.is_collecting() && self.stream.is_orphaned(now)? {
             return Err(self.session_gone());
         }
         if let Some(query) = self.stream.query(now, &mut self.rng)? {

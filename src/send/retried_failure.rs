@@ -41,13 +41,22 @@ impl FailureCause {
 
 /// The last failure of a run that continues.
 pub(super) struct RetriedFailure {
-    last: Option<(FailureCause, Error)>,
+    last: Option<LastFailure>,
+    /// The broker accepted the connection that there is, or that was lost last.
+    was_accepted: bool,
     reports: KeyedReportThrottle<FailureCause>,
+}
+
+struct LastFailure {
+    cause: FailureCause,
+    error: Error,
+    /// The turn of the loop in which it failed.
+    at: Instant,
 }
 
 impl RetriedFailure {
     pub(super) fn none() -> Self {
-        Self { last: None, reports: KeyedReportThrottle::every(REPORT_INTERVAL, usize::MAX) }
+        Self { last: None, was_accepted: false, reports: KeyedReportThrottle::every(REPORT_INTERVAL, usize::MAX) }
     }
 
     /// This fails, and the run continues: reports it, unless that was done before.
@@ -55,12 +64,33 @@ impl RetriedFailure {
         if self.reports.is_due(&cause, now) {
             report.warn(&error.clone().and_because("trying again; meanwhile, input waits in the spool"));
         }
-        self.last = Some((cause, error));
+        self.note(cause, error, now);
+    }
+
+    /// This fails, and the run may end for it without an error.
+    pub(super) fn note(&mut self, cause: FailureCause, error: Error, now: Instant) {
+        self.last = Some(LastFailure { cause, error, at: now });
+    }
+
+    /// The connection is lost, or an attempt failed: what was refused before may be accepted by the broker that is there
+    /// next. If that is how the broker refused it, it did so in this turn. Who refuses a message may also close one
+    /// connection after another for it: then only a failed attempt says that the broker is away.
+    pub(super) fn disconnected(&mut self, now: Instant) {
+        let is_attempt = !std::mem::take(&mut self.was_accepted);
+        self.last.take_if(|LastFailure { cause, at, .. }| {
+            let is_over = match cause {
+                FailureCause::Refused(Refused::Connection | Refused::Subscription) => true,
+                FailureCause::Refused(Refused::Message) | FailureCause::NotUnderstood => is_attempt,
+                FailureCause::Stream => false,
+            };
+            is_over && *at != now
+        });
     }
 
     /// What failed has succeeded, if it was this.
     pub(super) fn succeeded(&mut self, cause: FailureCause) {
-        self.last.take_if(|(failed, _)| *failed == cause);
+        self.was_accepted |= cause == FailureCause::Refused(Refused::Connection);
+        self.last.take_if(|failed| failed.cause == cause);
         if cause.ends_at_once() {
             self.reports.retain(|reported| *reported != cause);
         }
@@ -69,13 +99,13 @@ impl RetriedFailure {
     /// The refusal for which the run ends once it takes no more input, if there is one. The stream itself says why it
     /// cannot continue, when it is asked for the next message.
     pub(super) fn refusal(&self) -> Option<&Error> {
-        self.last.as_ref().filter(|(cause, _)| *cause != FailureCause::Stream).map(|(_, error)| error)
+        self.last.as_ref().filter(|failed| failed.cause != FailureCause::Stream).map(|failed| &failed.error)
     }
 
     /// When to try again what nothing else wakes the run for. The client has its own pauses, and so have retransmissions.
     pub(super) fn retry_at(&self, now: Instant) -> Option<Instant> {
-        let (cause, _) = self.last.as_ref()?;
-        (*cause == FailureCause::Stream).then(|| now + SESSION_CHECK_INTERVAL)
+        let failed = self.last.as_ref()?;
+        (failed.cause == FailureCause::Stream).then(|| now + SESSION_CHECK_INTERVAL)
     }
 }
 
@@ -144,6 +174,37 @@ mod tests {
         }
         failure.succeeded(TOPIC);
         assert!(failure.refusal().is_none());
+    }
+
+    #[test]
+    fn a_refusal_is_over_once_the_broker_is_away_for_another_reason() {
+        let report = Reporter::to("sts-send", Level::Error, Box::new(io::sink()));
+        let start = Instant::now();
+        // Whether the broker had accepted the connection on which it refused, and how many more are lost until that is over.
+        for (cause, accepted, losses) in [
+            (LOGIN, false, 1),
+            (TOPIC, true, 1),
+            (MESSAGE, true, 2),
+            (FailureCause::NotUnderstood, true, 2),
+            (FailureCause::Stream, true, 0),
+        ] {
+            let mut failure = RetriedFailure::none();
+            if accepted {
+                failure.succeeded(LOGIN);
+            }
+            failure.failed(cause, Error::new(Exit::Unavailable, "refused"), &report, start);
+            if cause == LOGIN {
+                failure.disconnected(start);
+            }
+            for loss in 1..=2 {
+                assert!(failure.last.is_some(), "{cause:?} is not over before {loss}");
+                failure.disconnected(start + Duration::from_secs(loss));
+                if loss == losses {
+                    break;
+                }
+            }
+            assert_eq!(failure.last.is_none(), losses > 0, "{cause:?}");
+        }
     }
 
     #[test]

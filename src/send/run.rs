@@ -87,7 +87,9 @@ impl SendRun<'_> {
                     continue;
                 }
             }
-            self.end_refused()?;
+            if self.ends_refused()? {
+                return Ok(());
+            }
             let deadline = self.deadline(now);
             let input = self.source.input_fd(self.may_read(now)).map(|fd| (fd, PollFlags::IN));
             self.events.wait(input, deadline, now)?;
@@ -216,6 +218,7 @@ impl SendRun<'_> {
                 self.limit_messages();
             }
             BrokerEvent::Disconnected => {
+                self.retried.disconnected(now);
                 self.registration.reply_topics.disconnected();
                 self.registration.will.disconnected();
             }

@@ -76,9 +76,12 @@ impl SendRun<'_> {
     pub(super) fn fail(&mut self, cause: FailureCause, error: Error, now: Instant) -> RunResult<()> {
         if self.source.is_collecting() {
             self.retried.failed(cause, error, self.report, now);
-            return Ok(());
+        } else if self.source.is_delivered() {
+            self.retried.note(cause, error, now);
+        } else {
+            return Err(self.refused(error));
         }
-        Err(self.refused(error))
+        Ok(())
     }
 
     /// How the run ends for what is refused.
@@ -97,12 +100,15 @@ impl SendRun<'_> {
         }
     }
 
-    /// Ends the run if it takes no more input, and something is still refused.
-    pub(super) fn end_refused(&self) -> RunResult<()> {
-        match self.retried.refusal() {
-            Some(error) if !self.source.is_collecting() => Err(self.refused(error.clone())),
-            _ => Ok(()),
+    /// Whether the run ends since it takes no more input, and something is still refused. That is no failure where all that was
+    /// read is delivered: the spool keeps the end of the stream.
+    pub(super) fn ends_refused(&self) -> RunResult<bool> {
+        let Some(error) = self.retried.refusal().filter(|_| !self.source.is_collecting()) else { return Ok(false) };
+        if !self.source.is_delivered() {
+            return Err(self.refused(error.clone()));
         }
+        self.report.info(format_args!("everything was delivered, but not the end of the stream: {error}"));
+        Ok(true)
     }
 
     /// Whether a timeout or a signal ends the run now.

@@ -3,13 +3,16 @@
 //! delivered that the broker refused while it accepted later ones.
 
 use std::fs;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use rustix::process::Signal;
 
 use crate::broker::{Broker, Options};
 use crate::device::{LINK, Pair, readings};
 use crate::process::{Process, wait_until};
-use crate::server::{Server, carry_refusing};
+use crate::server::{Server, carry, carry_refusing, read_once};
 use crate::spool::spooled;
 
 const REFUSED: &str = "the broker refused the connection";
@@ -146,6 +149,68 @@ fn a_run_whose_topic_is_refused_keeps_what_it_is_given_later() {
     let receiver = pair.slave.listen(&[]);
     pair.master.send_all(&["--spool", "spool", "--confirm"], "two\n").succeeded();
     receiver.stop().succeeded().wrote(b"one\ntwo\n");
+}
+
+/// The broker refuses the login, and then is away.
+#[test]
+fn a_refused_run_whose_input_ends_in_an_outage_waits_for_the_broker() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let (attempts, is_back) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let (port, counted, back) = (broker.port(), Arc::clone(&attempts), Arc::clone(&is_back));
+    let relay = Server::start(move |number, mut stream| {
+        counted.store(number + 1, Ordering::SeqCst);
+        if number == 0 {
+            read_once(&mut stream);
+            stream.write_all(&[0x20, 2, 0, 5]).unwrap();
+        } else if back.load(Ordering::SeqCst) {
+            carry(stream, port);
+        }
+    });
+    let through = format!("port={}", relay.port());
+    let mut sender = Process::spawn(pair.master.send(&spooled(&["-o", &through])));
+    sender.wait_for(WAITS);
+    let wait_for_attempts = |more: usize| {
+        let least = attempts.load(Ordering::SeqCst) + more;
+        wait_until("attempts to connect", || attempts.load(Ordering::SeqCst) >= least);
+    };
+    wait_for_attempts(2);
+    sender.write("one\n");
+    sender.close_stdin();
+    wait_for_attempts(2);
+    is_back.store(true, Ordering::SeqCst);
+    let receiver = pair.slave.listen(&["--once"]);
+    sender.wait().succeeded();
+    receiver.wait().succeeded().wrote(b"one\n");
+}
+
+#[test]
+fn a_run_whose_session_is_deleted_ends_once_its_input_has_ended() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let mut sender = Process::spawn(pair.master.send(&spooled(&["--confirm"])));
+    let published = broker.times_logged("Received PUBLISH from station-send");
+    sender.write("one\n");
+    broker.wait_for_log("Received PUBLISH from station-send", published + 1);
+    Process::spawn(pair.master.pair(&["--end", LINK])).wait().succeeded();
+    sender.close_stdin();
+    sender.wait().failed(&[75], &["the session is gone", "left in the spool", "1 message (4 bytes)", "sts-pair"]);
+}
+
+/// The receiver leaves after the last line that it wants, and then nobody confirms the end of the input.
+#[test]
+fn a_refused_run_that_has_delivered_all_succeeds() {
+    let mut broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&["-n", "1"]);
+    let mut sender = Process::spawn(pair.master.send(&spooled(&["--confirm"])));
+    sender.write("one\n");
+    receiver.wait().succeeded().wrote(b"one\n");
+    sender.wait_until_acknowledged(4);
+    admit(&mut broker, false);
+    sender.wait_for(WAITS);
+    let ended = sender.wait().succeeded();
+    assert!(ended.stderr.contains("everything was delivered, but not the end of the stream"), "{}", ended.stderr);
 }
 
 /// Two ends, and a relay that has the second of three messages refused.

@@ -72,6 +72,8 @@ pub(crate) enum Claim {
     LaterVersion,
     /// Another master sends on the topic that this master listens on.
     OtherMaster,
+    /// Another device answers the masters that this slave answers.
+    OtherSlave,
     /// A master enrols by code, and this slave was not given one.
     PeerHasCode,
     /// A master pairs without a code, and this slave was given one.

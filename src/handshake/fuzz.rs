@@ -121,7 +121,7 @@ impl HandshakeMachine {
     fn due(&mut self) -> Option<Vec<u8>> {
         let mut last = None;
         while let Some((_, action)) = self.handshake.poll(self.now, &mut self.rng) {
-            last = frame_of(action);
+            last = frame_of(action).or(last);
         }
         last
     }

@@ -132,8 +132,8 @@ impl Handshake {
     ///
     /// # Errors
     /// The reason why the frame is rejected, if that can be told without a key exchange.
-    pub(crate) fn key_exchange(&self, topics: &Topics, frame: &[u8]) -> Result<Option<KeyExchange>, Rejected> {
-        match &self.0 {
+    pub(crate) fn key_exchange(&mut self, topics: &Topics, frame: &[u8]) -> Result<Option<KeyExchange>, Rejected> {
+        match &mut self.0 {
             Side::Master(_) => Ok(None),
             Side::Slave(slave) => slave.key_exchange(topics, frame),
         }

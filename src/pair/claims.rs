@@ -65,6 +65,9 @@ pub(super) fn report(claim: &Claim, own: &Fingerprint) -> Error {
         Claim::OtherMaster => Error::new(Exit::Config, "another master is on this link (unverified)")
             .because("it sends pairing requests, as this device does")
             .hint("set sts_mode to slave on one of the two devices"),
+        Claim::OtherSlave => Error::new(Exit::Config, "another device answers on this link (unverified)")
+            .because("a device that wants to pair got two answers")
+            .hint("if two gateways have this configuration, run sts-pair and sts-recv on only one of them"),
     }
 }
 

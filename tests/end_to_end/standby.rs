@@ -1,5 +1,6 @@
 //! Claim: a second gateway that has a copy of the configuration takes over when the first one is gone, without a change on any
-//! device. What is sent with `--confirm` arrives, and comes twice only where the sender says so. If both run, that is reported.
+//! device. What is sent with `--confirm` arrives, and comes twice only where the sender says so. If both run, that is
+//! reported.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -90,6 +91,25 @@ fn a_standby_takes_over_when_the_gateway_is_gone() {
     for process in keeping.into_iter().chain([back, serving, receiver]) {
         process.stop();
     }
+}
+
+/// Each device may have its session with either of them.
+#[test]
+fn a_standby_that_serves_beside_the_gateway_is_reported_when_a_device_pairs() {
+    const OTHER: &str = "another device answers on this link (unverified)";
+    let broker = Broker::start();
+    let fleet = Fleet::enrolled(&broker, "plant", 0..1);
+    let standby = standby_of(&fleet.gateway);
+    let serving = fleet.serve();
+    let beside = Process::spawn(standby.pair(&["-v", "--serve", LINK]));
+    beside.wait_for("listening on");
+    // One that answers the whole pairing before the other begins to answer leaves nothing to be seen.
+    wait_until("one of them to notice", || {
+        fleet.pair();
+        [&serving, &beside].iter().any(|gateway| gateway.stderr().contains(OTHER))
+    });
+    let said: String = [serving, beside].map(|gateway| gateway.stop().succeeded().stderr).concat();
+    assert!(said.contains("run sts-pair and sts-recv on only one of them"), "{said}");
 }
 
 /// A machine of its own: its network leads to the broker alone, and can be unplugged. It needs root.

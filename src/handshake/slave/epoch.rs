@@ -92,13 +92,12 @@ impl Epochs {
         }
     }
 
-    /// Whether the attempt of an AUTHREQ is among the recent ones, so that it costs no key exchange.
-    ///
-    /// # Errors
-    /// [`Rejected::Unexpected`] if its cookie is of no epoch.
-    pub(super) fn has_recent(&self, topics: &Topics, auth_req: &AuthReq<'_>) -> Result<bool, Rejected> {
-        let (epoch, init_req) = self.find(topics, auth_req)?;
-        Ok(self.0[epoch].remembers(topics, &init_req))
+    /// The INITREQ in an AUTHREQ, by the digest of itself and its topics, and whether its attempt is among the recent ones, so
+    /// that it costs no key exchange; [`Rejected::Unexpected`] if the cookie is of no epoch.
+    pub(super) fn has_recent(&self, topics: &Topics, auth_req: &AuthReq<'_>) -> (Digest, Result<bool, Rejected>) {
+        let init_req = digest(&[auth_req.init_req.frame]);
+        let has_recent = self.find(topics, &init_req, auth_req).map(|epoch| self.0[epoch].remembers(topics, &init_req));
+        (key_of(topics, &init_req), has_recent)
     }
 
     /// The attempt that an AUTHREQ names.
@@ -112,7 +111,8 @@ impl Epochs {
         topics: &Topics,
         auth_req: &AuthReq<'_>,
     ) -> Result<&mut RecentAttempt, Rejected> {
-        let (epoch, init_req) = self.find(topics, auth_req)?;
+        let init_req = digest(&[auth_req.init_req.frame]);
+        let epoch = self.find(topics, &init_req, auth_req)?;
         let epoch = &mut self.0[epoch];
         if epoch.discarded.contains(auth_req.attempt) {
             return Err(Rejected::Duplicate);
@@ -120,11 +120,9 @@ impl Epochs {
         epoch.attempt(party, topics, auth_req, &init_req)
     }
 
-    /// The epoch that made the cookie of an AUTHREQ, and the digest of the INITREQ in it.
-    fn find(&self, topics: &Topics, auth_req: &AuthReq<'_>) -> Result<(usize, Digest), Rejected> {
-        let init_req = digest(&[auth_req.init_req.frame]);
-        let epoch = self.0.iter().position(|epoch| epoch.made(topics, &init_req, auth_req.cookie));
-        epoch.map(|epoch| (epoch, init_req)).ok_or(Rejected::Unexpected)
+    /// The epoch that made the cookie of an AUTHREQ; `init_req` is the digest of its INITREQ.
+    fn find(&self, topics: &Topics, init_req: &Digest, auth_req: &AuthReq<'_>) -> Result<usize, Rejected> {
+        self.0.iter().position(|epoch| epoch.made(topics, init_req, auth_req.cookie)).ok_or(Rejected::Unexpected)
     }
 }
 

@@ -11,6 +11,7 @@
 mod attempt;
 mod attempts;
 mod epoch;
+mod other_answers;
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -20,6 +21,7 @@ use rand::CryptoRng;
 use self::attempt::{AttemptState, ReceivedAuthReq, UnsignedAnswer, VerifiedAttempt};
 use self::attempts::Attempts;
 use self::epoch::Epochs;
+use self::other_answers::OtherAnswers;
 use super::merkle::{MAX_LEAVES, MerkleTree};
 use super::verdict::Verdict;
 use super::{
@@ -42,13 +44,15 @@ pub(super) struct Slave {
     unsigned: Vec<UnsignedAnswer>,
     /// What was signed and is not sent.
     outbox: VecDeque<(Topics, Action)>,
+    other_answers: OtherAnswers,
 }
 
 impl Slave {
     /// A slave that answers from now on.
     pub(super) fn new(party: Party, now: Instant, rng: &mut impl CryptoRng) -> Self {
         let (epochs, attempts) = (Epochs::new(now, rng), Attempts::new(party.enrolment().is_some()));
-        Self { party, epochs, attempts, unsigned: Vec::new(), outbox: VecDeque::new() }
+        let (unsigned, outbox, other_answers) = (Vec::new(), VecDeque::new(), OtherAnswers::default());
+        Self { party, epochs, attempts, unsigned, outbox, other_answers }
     }
 
     /// This end of the link.
@@ -102,12 +106,16 @@ impl Slave {
             // Signing only fails by a fault of the hardware; the next poll tries again.
             let _ = self.sign_answers(now, rng);
         }
-        self.outbox.pop_front().or_else(|| self.poll_repeats(now, rng))
+        self.outbox.pop_front().or_else(|| self.other_slave_claim()).or_else(|| self.poll_repeats(now, rng))
     }
 
     /// Whether the next poll signs.
     pub(super) fn has_unsigned_answers(&self) -> bool {
         !self.unsigned.is_empty()
+    }
+
+    fn other_slave_claim(&mut self) -> Option<(Topics, Action)> {
+        self.other_answers.take().map(|topics| (topics, Action::Claim(Claim::OtherSlave, None)))
     }
 
     fn poll_repeats(&mut self, now: Instant, rng: &mut impl CryptoRng) -> Option<(Topics, Action)> {
@@ -116,7 +124,7 @@ impl Slave {
     }
 
     /// Which key exchange it would cost to answer this frame, if that can be told without one.
-    pub(super) fn key_exchange(&self, topics: &Topics, frame: &[u8]) -> Result<Option<KeyExchange>, Rejected> {
+    pub(super) fn key_exchange(&mut self, topics: &Topics, frame: &[u8]) -> Result<Option<KeyExchange>, Rejected> {
         match FrameType::of(frame)? {
             FrameType::InitReq => InitReq::parse(frame).map(|_| Some(KeyExchange::InitReq)),
             FrameType::AuthReq => {
@@ -124,7 +132,9 @@ impl Slave {
                 if self.attempts.get(parsed.attempt).is_some() {
                     return Ok(None);
                 }
-                Ok((!self.epochs.has_recent(topics, &parsed)?).then_some(KeyExchange::AuthReq))
+                let (init_req, has_recent) = self.epochs.has_recent(topics, &parsed);
+                self.other_answers.note(init_req, has_recent.is_ok(), topics);
+                Ok((!has_recent?).then_some(KeyExchange::AuthReq))
             }
             _ => Ok(None),
         }

@@ -150,7 +150,7 @@ impl<'a> EventLoop<'a> {
                 Some(BrokerEvent::Disconnected)
             }
             mqtt::Event::Subscribed { filter, requested, granted } => {
-                self.report.ready();
+                self.subscribed();
                 Some(BrokerEvent::Subscribed { filter, requested, granted })
             }
             mqtt::Event::Acknowledged(token) => {

@@ -24,8 +24,8 @@ pub(super) fn contested(times: u32) -> String {
 pub(super) enum Reachability {
     /// No attempt to connect has ended.
     Unknown,
-    /// Since then.
-    Connected(Instant),
+    /// Since then. The one before ended in this way, which is not over before a subscription is accepted.
+    Connected { since: Instant, after: Option<Outage> },
     /// The connection was lost, or the last attempt failed, for this reason. The user was told: once per outage,
     /// however many attempts fail.
     Lost(Outage),
@@ -33,19 +33,44 @@ pub(super) enum Reachability {
 
 impl EventLoop<'_> {
     pub(super) fn connected(&mut self) {
-        let before = std::mem::replace(&mut self.reachability, Reachability::Connected(Instant::now()));
-        let connected = format!("connected to {}", self.broker.remote());
-        self.report.verbose(&connected);
-        self.report.service_status(&connected);
-        if matches!(before, Reachability::Lost(_)) && self.short_connections < MAX_SHORT_REPORTED {
+        let before = match std::mem::replace(&mut self.reachability, Reachability::Unknown) {
+            Reachability::Lost(outage) => Some(outage),
+            Reachability::Unknown | Reachability::Connected { .. } => None,
+        };
+        let was_lost = before.is_some();
+        let after = before.filter(Outage::is_at_subscribe);
+        self.report.verbose(format_args!("connected to {}", self.broker.remote()));
+        self.show_connected();
+        if was_lost && after.is_none() && self.short_connections < MAX_SHORT_REPORTED {
+            self.report.info("connected again");
+        }
+        self.reachability = Reachability::Connected { since: Instant::now(), after };
+    }
+
+    /// Has the service manager show the connection.
+    pub(crate) fn show_connected(&self) {
+        self.report.service_status(format_args!("connected to {}", self.broker.remote()));
+    }
+
+    /// The broker accepted a subscription.
+    pub(super) fn subscribed(&mut self) {
+        self.report.ready();
+        if let Reachability::Connected { after, .. } = &mut self.reachability
+            && after.take().is_some()
+        {
             self.report.info("connected again");
         }
     }
 
     pub(super) fn disconnected(&mut self, outage: Outage) {
-        let is_new = !std::mem::take(&mut self.is_refused) && !matches!(self.reachability, Reachability::Lost(_));
+        let is_known = match &self.reachability {
+            Reachability::Unknown => false,
+            Reachability::Connected { after, .. } => after.as_ref() == Some(&outage),
+            Reachability::Lost(_) => true,
+        };
+        let is_new = !std::mem::take(&mut self.is_refused) && !is_known;
         self.report.service_status(format_args!("not connected: {outage}"));
-        if let Reachability::Connected(since) = self.reachability {
+        if let Reachability::Connected { since, .. } = self.reachability {
             let is_short = since.elapsed() < MIN_LASTING_TIME;
             self.short_connections = if is_short { self.short_connections.saturating_add(1) } else { 0 };
         }
@@ -63,7 +88,7 @@ impl EventLoop<'_> {
     /// Something came from the broker: after short connections that were not reported any more, this one may last.
     pub(super) fn report_lasting(&mut self) {
         if self.short_connections >= MAX_SHORT_REPORTED
-            && let Reachability::Connected(since) = self.reachability
+            && let Reachability::Connected { since, .. } = self.reachability
             && since.elapsed() >= MIN_LASTING_TIME
         {
             self.short_connections = 0;
@@ -74,7 +99,7 @@ impl EventLoop<'_> {
     /// Whether the broker accepted the connection that there is.
     #[must_use]
     pub(crate) fn is_connected(&self) -> bool {
-        matches!(self.reachability, Reachability::Connected(_))
+        matches!(self.reachability, Reachability::Connected { .. })
     }
 
     /// Why there is no connection: what ended the last one, or the last attempt; else what the first attempt still
@@ -82,7 +107,7 @@ impl EventLoop<'_> {
     #[must_use]
     pub(crate) fn outage(&self) -> Option<Outage> {
         match &self.reachability {
-            Reachability::Connected(_) => None,
+            Reachability::Connected { .. } => None,
             Reachability::Lost(outage) => Some(outage.clone()),
             Reachability::Unknown => Some(self.broker.pending_attempt()),
         }

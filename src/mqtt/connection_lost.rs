@@ -59,6 +59,8 @@ pub(super) enum Obstacle {
     Closed,
     /// The broker has accepted another client with our client id.
     TakenOver,
+    /// The broker does not grant a topic filter, and so ends the connection.
+    Subscription,
     /// The other end speaks TLS.
     Tls,
     /// The other end speaks HTTP.

@@ -18,6 +18,8 @@ const PLAIN_PORT: &str = "`port` must be the broker's port for MQTT without TLS,
 pub struct Outage {
     why: String,
     hint: Option<String>,
+    /// The broker ended the connection since it does not grant a topic filter.
+    is_at_subscribe: bool,
 }
 
 impl Outage {
@@ -31,7 +33,8 @@ impl Outage {
         };
         let known = lost.hint_text().map(str::to_owned);
         let node = endpoint.at_node(lost.node().unwrap_or(0));
-        Self { why: format!("{}{when}", at_place(endpoint, lost)), hint: known.or_else(|| hint(obstacle, &node)) }
+        let (why, hint) = (format!("{}{when}", at_place(endpoint, lost)), known.or_else(|| hint(obstacle, &node)));
+        Self { why, hint, is_at_subscribe: false }
     }
 
     /// A connection was lost that the broker had accepted: it is known to be one.
@@ -39,7 +42,8 @@ impl Outage {
         let known = lost.hint_text().map(str::to_owned);
         let taken_over =
             || (lost.obstacle() == Obstacle::TakenOver).then(|| hint(Obstacle::TakenOver, endpoint)).flatten();
-        Self { why: at_place(endpoint, lost), hint: known.or_else(taken_over) }
+        let is_at_subscribe = lost.obstacle() == Obstacle::Subscription;
+        Self { why: at_place(endpoint, lost), hint: known.or_else(taken_over), is_at_subscribe }
     }
 
     /// The error of a run that ends for this reason alone.
@@ -68,6 +72,11 @@ impl Outage {
         self
     }
 
+    /// Whether the next connection will end in the same way unless the broker grants what was subscribed.
+    pub(crate) fn is_at_subscribe(&self) -> bool {
+        self.is_at_subscribe
+    }
+
     /// What to check, where that can be guessed.
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
@@ -77,7 +86,7 @@ impl Outage {
 
 impl From<&str> for Outage {
     fn from(why: &str) -> Self {
-        Self { why: why.to_owned(), hint: None }
+        Self { why: why.to_owned(), hint: None, is_at_subscribe: false }
     }
 }
 
@@ -127,7 +136,7 @@ fn hint(obstacle: Obstacle, endpoint: &Endpoint) -> Option<String> {
             no_answer_at(port, endpoint)
         }
         (Obstacle::Silence | Obstacle::Closed, _) => CHECK_LOG.to_owned(),
-        (Obstacle::Permission | Obstacle::Tls | Obstacle::Other, _) => return None,
+        (Obstacle::Permission | Obstacle::Tls | Obstacle::Subscription | Obstacle::Other, _) => return None,
     })
 }
 
@@ -135,13 +144,13 @@ fn hint(obstacle: Obstacle, endpoint: &Endpoint) -> Option<String> {
 fn no_answer_at(port: u16, endpoint: &Endpoint) -> String {
     match port {
         443 | MQTTS_PORT | 8884 => {
-            format!("the broker probably speaks TLS on port {port}; {}", tls_or_plain(endpoint))
+            format!("the broker probably speaks TLS on port {port}: {}; otherwise {CHECK_LOG}", tls_or_plain(endpoint))
         }
         80 | 8080 | 8083 | 9001 => format!("port {port} is usually for HTTP or WebSocket: {}", web_socket(endpoint)),
         MQTT_PORT => CHECK_LOG.to_owned(),
         _ => {
             let tls = over_tls(endpoint).map(|hint| format!("; {hint}")).unwrap_or_default();
-            format!("the broker may speak TLS or WebSocket on this port: {PLAIN_PORT}{tls}")
+            format!("the broker may speak TLS or WebSocket on this port: {PLAIN_PORT}{tls}; otherwise {CHECK_LOG}")
         }
     }
 }

@@ -75,7 +75,7 @@ impl SendRun<'_> {
     fn confirmed(&mut self, position: u64, now: Instant) -> RunResult<()> {
         self.registration.reply_topics.delivered();
         self.timeouts.progress(now);
-        self.retried.succeeded(FailureCause::NotUnderstood);
+        self.succeeded(FailureCause::NotUnderstood);
         if self.timeouts.end_silence() {
             self.report.info("confirms are arriving again");
         }

@@ -61,6 +61,7 @@ impl RetriedFailure {
 
     /// This fails, and the run continues: reports it, unless that was done before.
     pub(super) fn failed(&mut self, cause: FailureCause, error: Error, report: &Reporter, now: Instant) {
+        report.service_status(format_args!("trying again: {error}"));
         if self.reports.is_due(&cause, now) {
             report.warn(&error.clone().and_because("trying again; meanwhile, input waits in the spool"));
         }
@@ -87,13 +88,13 @@ impl RetriedFailure {
         });
     }
 
-    /// What failed has succeeded, if it was this.
-    pub(super) fn succeeded(&mut self, cause: FailureCause) {
+    /// What failed has succeeded, if it was this; true if it was.
+    pub(super) fn succeeded(&mut self, cause: FailureCause) -> bool {
         self.was_accepted |= cause == FailureCause::Refused(Refused::Connection);
-        self.last.take_if(|failed| failed.cause == cause);
         if cause.ends_at_once() {
             self.reports.retain(|reported| *reported != cause);
         }
+        self.last.take_if(|failed| failed.cause == cause).is_some()
     }
 
     /// The refusal for which the run ends once it takes no more input, if there is one. The stream itself says why it

@@ -170,7 +170,7 @@ impl SendRun<'_> {
     pub(super) fn publish(&mut self, message: OutgoingMessage, now: Instant) -> Result<()> {
         // What is sent again is of an earlier session.
         if message.data_len() > 0 {
-            self.retried.succeeded(FailureCause::Stream);
+            self.succeeded(FailureCause::Stream);
         }
         if let Some(token) = self.gate.pass(message, self.stream.topic(), &mut self.events, now)? {
             self.source.published(token);
@@ -213,7 +213,7 @@ impl SendRun<'_> {
         match event {
             BrokerEvent::Connected => {
                 self.report.ready();
-                self.retried.succeeded(FailureCause::Refused(Refused::Connection));
+                self.succeeded(FailureCause::Refused(Refused::Connection));
                 self.registration.will.connected(&mut self.events.broker);
                 self.limit_messages();
             }
@@ -224,11 +224,11 @@ impl SendRun<'_> {
             }
             BrokerEvent::TooLong(refusal) => self.cut_again(refusal, now)?,
             BrokerEvent::Subscribed { filter, .. } => {
-                self.retried.succeeded(FailureCause::Refused(Refused::Subscription));
+                self.succeeded(FailureCause::Refused(Refused::Subscription));
                 self.registration.reply_topics.subscription_accepted(&filter);
             }
             BrokerEvent::Acknowledged(token) => {
-                self.retried.succeeded(FailureCause::Refused(Refused::Message));
+                self.succeeded(FailureCause::Refused(Refused::Message));
                 self.gate.acknowledged(token);
                 // That the broker has a message says nothing of the receiver: it drops one that was overtaken.
                 if !self.stream.is_confirmed() && self.overtaken().is_none_or(|oldest| token < oldest) {

@@ -84,6 +84,13 @@ impl SendRun<'_> {
         Ok(())
     }
 
+    /// This has succeeded: if it had failed before, the service manager hears that this is over.
+    pub(super) fn succeeded(&mut self, cause: FailureCause) {
+        if self.retried.succeeded(cause) {
+            self.events.show_connected();
+        }
+    }
+
     /// How the run ends for what is refused.
     fn refused(&self, error: Error) -> SendFailure {
         SendFailure::GivenUp(self.source.refused(error, self.in_flight()))

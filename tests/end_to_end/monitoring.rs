@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::Signal;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Options};
 use crate::device::{Device, Identity, LINK, Pair};
 use crate::process::{Process, wait_until};
 
@@ -192,6 +192,33 @@ impl Notices {
     fn has(&self, notice: &str) -> bool {
         self.heard.iter().any(|heard| heard == notice)
     }
+}
+
+#[test]
+fn a_service_manager_hears_what_the_broker_refuses() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let denying = Broker::with(Options { deny_subscriptions: true, ..Options::default() });
+    let mut notices = Notices::listen(&pair.master);
+    let port = format!("port={}", denying.port());
+    let mut command = pair.master.send(&["--spool", "spool", "--confirm", "-o", &port, LINK]);
+    command.env("NOTIFY_SOCKET", pair.master.path().join("notify"));
+    let run = Process::spawn(command);
+    notices.wait_for("STATUS=connected to 127.0.0.1:");
+    notices.wait_for("STATUS=trying again: the broker refused the subscription");
+    run.stop();
+}
+
+/// sts-pair has nothing to say of its progress, and no tool can at its very start.
+#[test]
+fn a_question_about_progress_ends_no_tool() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let serving = Process::spawn(pair.slave.pair(&["--serve", "-v", LINK]));
+    serving.wait_for("listening on");
+    serving.signal(Signal::USR1);
+    Process::spawn(pair.master.pair(&[LINK])).wait().succeeded();
+    serving.stop().succeeded();
 }
 
 /// Its socket was opened before the sandbox, which is in force here.

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -12,7 +13,7 @@ use rustix::process::Signal;
 use crate::broker::{Broker, Options};
 use crate::device::{LINK, Pair, readings};
 use crate::process::{Process, wait_until};
-use crate::server::{Server, carry, carry_refusing, read_once};
+use crate::server::{Server, carry, carry_refusing, read_once, read_packet};
 use crate::spool::spooled;
 
 const REFUSED: &str = "the broker refused the connection";
@@ -250,4 +251,43 @@ fn a_refused_message_is_confirmed_in_its_place() {
     let receiver = pair.slave.listen(&["--once"]);
     pair.master.send_all(&["-o", "mqtt_version=5", "-o", &through, "--each", "--confirm"], LINES).succeeded();
     receiver.wait().succeeded().wrote(LINES.as_bytes());
+}
+
+/// Answers each SUBSCRIBE of a connection of MQTT 5 with DISCONNECT, for its quota; counts them.
+fn disconnect_at_subscribe(mut stream: TcpStream, refused: &AtomicUsize) {
+    while let Some(first) = read_packet(&mut stream) {
+        if first >> 4 == 1 {
+            stream.write_all(&[0x20, 3, 0, 0, 0]).unwrap();
+        } else if first >> 4 == 8 {
+            stream.write_all(&[0xe0, 1, 0x97]).unwrap();
+            refused.fetch_add(1, Ordering::SeqCst);
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_ends_at_each_subscription_is_reported_once() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&["--once"]);
+    let (refused, grants) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let (port, counted, granting) = (broker.port(), Arc::clone(&refused), Arc::clone(&grants));
+    let relay = Server::start(move |_, stream| {
+        if granting.load(Ordering::SeqCst) {
+            carry(stream, port);
+        } else {
+            disconnect_at_subscribe(stream, &counted);
+        }
+    });
+    let through = format!("port={}", relay.port());
+    let options = ["-o", "mqtt_version=5", "-o", &through, "--confirm", LINK];
+    let sender = Process::spawn_with(pair.master.send(&options), "one\n");
+    wait_until("three refusals", || refused.load(Ordering::SeqCst) >= 3);
+    grants.store(true, Ordering::SeqCst);
+    let ended = sender.wait().succeeded();
+    for once in ["ended the connection when", "hint: check `subtop`", "connected again"] {
+        assert!(ended.stderr.matches(once).count() == 1 + usize::from(once.starts_with("hint")), "{}", ended.stderr);
+    }
+    receiver.wait().succeeded().wrote(b"one\n");
 }

@@ -90,6 +90,8 @@ struct Suspect {
     times: u32,
     /// When the first of those ended.
     since: Instant,
+    /// The user was warned of it.
+    is_told: bool,
 }
 
 /// What is known of a connection that the broker had accepted.
@@ -139,7 +141,8 @@ impl ConnectionHistory {
 
     /// The broker ended this connection for a message, which may be this one.
     pub(super) fn suspect(&mut self, token: Token, now: Instant) {
-        self.suspect = Some(Suspect { token, times: 0, since: now });
+        let is_told = self.suspect.as_ref().is_some_and(|suspect| suspect.token == token && suspect.is_told);
+        self.suspect = Some(Suspect { token, times: 0, since: now, is_told });
     }
 
     /// Whether the oldest message must go alone, and after a PINGREQ, to show whether it is what ends connections.
@@ -236,8 +239,10 @@ impl ConnectionHistory {
     /// connection on whatever is sent first.
     fn ended_on(&mut self, publish: &AttemptedPublish<'_>, answered_ping: bool, now: Instant) -> Option<Event> {
         let token = publish.token;
-        let (mut times, mut since) = match &self.suspect {
-            Some(suspect) if suspect.token == token && answered_ping => (suspect.times, suspect.since),
+        let known = self.suspect.take().filter(|suspect| suspect.token == token);
+        let is_told = known.as_ref().is_some_and(|suspect| suspect.is_told);
+        let (mut times, mut since) = match known {
+            Some(suspect) if answered_ping => (suspect.times, suspect.since),
             _ => (0, now),
         };
         if answered_ping {
@@ -246,12 +251,14 @@ impl ConnectionHistory {
         }
         let certain = times >= MIN_REFUSED && now.saturating_duration_since(since) >= MIN_REFUSED_TIME;
         let refused = certain && !publish.longer_was_accepted;
-        // A tool that continues all the same is told again after as much evidence.
-        self.suspect = Some(Suspect { token, times: if refused { 0 } else { times }, since });
+        let warns = times >= MIN_SUSPICIOUS && !is_told;
+        // A tool that continues all the same hears of the refusal again after as much evidence. The user is not warned again.
+        let is_told = is_told || warns;
+        self.suspect = Some(Suspect { token, times: if refused { 0 } else { times }, since, is_told });
         if refused {
             return Some(Refused::Message.because(refusal::message(publish, times)));
         }
-        (times == MIN_SUSPICIOUS).then(|| Event::Warning(refusal::suspect(publish, times)))
+        warns.then(|| Event::Warning(refusal::suspect(publish, times)))
     }
 
     /// How long to wait before the next attempt.

@@ -1,8 +1,8 @@
 //! What the user hears once in a run, however often it happens.
 
-use super::outgoing_publish::Excess;
+use super::outgoing_publish::{AttemptedPublish, Excess};
 use super::refusal;
-use crate::mqtt::codec::Capabilities;
+use crate::mqtt::codec::{Capabilities, Reason, ReasonCode};
 use crate::mqtt::{ClientOptions, Event, Qos, Will};
 
 /// What was said already.
@@ -12,6 +12,7 @@ pub(super) struct Notices(Vec<BrokerNotice>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum BrokerNotice {
     NoSubscribers,
+    RefusedForNow(ReasonCode),
     LowerQos,
     Qos(Qos),
     NotRetained,
@@ -35,6 +36,13 @@ impl Notices {
     pub(super) fn no_subscribers(&mut self) -> Option<Event> {
         let note = "the broker has no subscriber for a message (no matching subscribers)";
         self.once(BrokerNotice::NoSubscribers, || Event::Note(note.to_owned()))
+    }
+
+    /// The broker refused a message for a moment, as one that is over its quota does again and again.
+    pub(super) fn refused_for_now(&mut self, publish: &AttemptedPublish<'_>, reason: &Reason) -> Option<Event> {
+        self.once(BrokerNotice::RefusedForNow(reason.code), || {
+            Event::Warning(refusal::publish_for_now(publish, reason))
+        })
     }
 
     /// The broker took a message at QoS 2 for one at QoS 1.

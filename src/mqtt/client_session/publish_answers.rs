@@ -68,7 +68,7 @@ impl ClientSession {
             if is_final {
                 self.events.push_back(Refused::Message.because(refusal::publish(&publish, reason)));
             } else if pauses == 1 {
-                self.events.push_back(Event::Warning(refusal::publish_for_now(&publish, reason)));
+                self.events.extend(self.notices.refused_for_now(&publish, reason));
             }
         }
         true

@@ -64,7 +64,7 @@ pub(super) fn disconnected(reason: &Reason) -> ConnectionLost {
 /// A DISCONNECT from the broker instead of an answer to SUBSCRIBE.
 pub(super) fn disconnected_at_subscribe(filter: &str, reason: &Reason) -> ConnectionLost {
     let why = format!("the broker ended the connection when {filter:?} was subscribed: {reason}");
-    ConnectionLost::new(why).hint(subscription_hint(filter))
+    ConnectionLost::at(Obstacle::Subscription, why).hint(subscription_hint(filter))
 }
 
 /// The number of a reason code, as the standard writes it, and the broker's own words.

@@ -71,6 +71,21 @@ fn a_message_that_ends_each_connection_is_named() {
 }
 
 #[test]
+fn a_message_that_is_refused_again_and_again_is_warned_of_once() {
+    let mut rig = Rig::up();
+    rig.publish("poison", Qos::AtLeastOnce);
+    let (mut refusals, mut said) = (0, Vec::new());
+    while refusals < 3 {
+        answer_ping_and_drop(&mut rig);
+        let events = rig.events();
+        refusals += events.iter().filter(|event| matches!(event, Event::Refused(_))).count();
+        said.extend(warnings(&events));
+        rig.connect(true);
+    }
+    assert_eq!(said.len(), 1, "{said:?}");
+}
+
+#[test]
 fn a_link_that_keeps_breaking_is_not_blamed_on_a_message() {
     // Whether it breaks before the broker can answer anything, or the broker was well, but not for long.
     for (answered, rounds) in [(0, 60), (6, 6)] {

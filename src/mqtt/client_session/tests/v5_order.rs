@@ -1,6 +1,6 @@
 //! A message that the broker refuses, and others that it accepts: what may be lost or out of order is known.
 
-use super::v5::up;
+use super::v5::{up, warnings};
 use super::*;
 
 const QUOTA_EXCEEDED: u8 = 0x97;
@@ -120,4 +120,20 @@ fn a_message_that_was_taken_back_is_not_overtaken() {
     rig.sent();
     rig.answer(Qos::AtLeastOnce, 4, 0);
     assert_eq!((rig.session.overtaken(), rig.session.unacknowledged().messages), (None, 0));
+}
+
+#[test]
+fn a_broker_that_is_over_its_quota_again_and_again_is_warned_of_once() {
+    let mut rig = up(|_| {});
+    let mut said = Vec::new();
+    for pkid in 1..=3 {
+        rig.publish("a", Qos::AtLeastOnce);
+        rig.sent();
+        rig.answer(Qos::AtLeastOnce, pkid, QUOTA_EXCEEDED);
+        rig.wait();
+        rig.sent();
+        rig.answer(Qos::AtLeastOnce, pkid, 0);
+        said.extend(warnings(&rig.events()));
+    }
+    assert_eq!(said.len(), 1, "{said:?}");
 }

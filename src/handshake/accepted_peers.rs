@@ -22,6 +22,12 @@ impl AcceptedPeers {
     pub fn get(&self, fingerprint: &Digest) -> Option<&Peer> {
         self.by_fingerprint.get(fingerprint).map(|index| &self.all[*index])
     }
+
+    /// Whether this peer is accepted, under its name. Unlike that of a slice, it does not search.
+    #[must_use]
+    pub(crate) fn contains(&self, peer: &Peer) -> bool {
+        self.get(peer.key.fingerprint().as_bytes()) == Some(peer)
+    }
 }
 
 impl Deref for AcceptedPeers {
@@ -58,5 +64,31 @@ impl IntoIterator for AcceptedPeers {
 
     fn into_iter(self) -> Self::IntoIter {
         Arc::unwrap_or_clone(self.all).into_iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::stranger;
+    use crate::looks;
+
+    fn peer(name: &str, key: u32) -> Peer {
+        Peer { name: name.parse().unwrap(), key: stranger(key) }
+    }
+
+    #[test]
+    fn a_peer_is_found_among_a_thousand_as_among_two() {
+        let looks = [2, 1000].map(|count| {
+            let accepted: AcceptedPeers = (0..count).map(|number| peer(&format!("p{number}"), number)).collect();
+            let last = peer(&format!("p{}", count - 1), count - 1);
+            let others = [peer("p0", count), peer("other", 0)];
+            looks::during(|| {
+                assert!(accepted.contains(&last));
+                assert!(others.iter().all(|other| !accepted.contains(other)), "another key, or another name");
+            })
+            .0
+        });
+        assert_eq!(looks[0], looks[1]);
     }
 }

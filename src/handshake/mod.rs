@@ -218,6 +218,12 @@ impl Handshake {
         }
     }
 
+    /// How many attempts a slave keeps.
+    #[cfg(test)]
+    pub(crate) fn kept_attempts(&self) -> usize {
+        self.as_slave().map_or(0, Slave::kept_attempts)
+    }
+
     fn as_slave(&self) -> Option<&Slave> {
         match &self.0 {
             Side::Master(_) => None,

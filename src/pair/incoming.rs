@@ -14,7 +14,7 @@ use crate::{Exit, Rejected, Result};
 
 /// How long frames are read while others wait for a key exchange or a signature, and how long one kind of those that
 /// wait is answered then.
-const TIME_SLICE: Duration = Duration::from_millis(20);
+pub(super) const TIME_SLICE: Duration = Duration::from_millis(20);
 
 impl PairRun<'_> {
     /// Takes what came in; returns the time of this turn. While frames wait for a key exchange or a signature it goes

@@ -29,6 +29,8 @@ pub mod serve;
 mod service;
 mod sole_peers;
 pub mod status;
+#[cfg(test)]
+mod storm;
 
 pub use self::code_source::given as given_code;
 

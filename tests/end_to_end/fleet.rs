@@ -32,7 +32,7 @@ fn keys() -> &'static [Vec<u8>] {
     })
 }
 
-fn gateway(broker: &Broker, area: &str) -> Device {
+pub(crate) fn gateway(broker: &Broker, area: &str) -> Device {
     let port = broker.port().to_string();
     let (subtop, pubtop) = (format!("{area}/+/up"), format!("{area}/+/down"));
     Device::configured(

@@ -65,6 +65,7 @@ mod soak;
 mod spool;
 mod stamp;
 mod standby;
+mod storm;
 mod suspended;
 mod ten_thousand;
 mod tls;

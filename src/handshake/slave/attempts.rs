@@ -57,6 +57,11 @@ impl Attempts {
         self.by_id.get(id).map(|kept| -> &VerifiedAttempt { kept })
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
     /// Keeps a new one. If its peer has too many, the oldest of them makes room; its id is returned.
     pub(super) fn keep(&mut self, new: VerifiedAttempt) -> Option<AttemptId> {
         let peer = self.peer_of(&new);

@@ -72,6 +72,11 @@ impl Slave {
         &mut self.epochs
     }
 
+    #[cfg(test)]
+    pub(super) fn kept_attempts(&self) -> usize {
+        self.attempts.len()
+    }
+
     /// Replaces this end of the link, and discards the attempts of peers that it does not accept. If it had a code, the new
     /// one has a code, too.
     pub(super) fn set_party(&mut self, party: Party) {

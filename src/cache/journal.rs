@@ -84,7 +84,6 @@ impl Journal {
     pub(crate) fn adopt(&mut self, sessions: &[ListedSession]) -> Vec<SessionId> {
         for &ListedSession { id, peer, received, .. } in sessions {
             self.known.insert(id, Known { peer, received });
-            self.state.note_peer(id, peer);
         }
         lost(&self.state, sessions)
     }

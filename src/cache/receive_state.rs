@@ -252,11 +252,4 @@ impl ReceiveState {
             counters.peer = peers.get(id).copied().or(counters.peer);
         }
     }
-
-    /// As [`ReceiveState::note_peers`], of one session.
-    pub(super) fn note_peer(&mut self, session: SessionId, peer: Digest) {
-        if let Some((_, counters)) = self.sessions.get_mut(&session) {
-            counters.peer = Some(peer);
-        }
-    }
 }

@@ -249,9 +249,17 @@ fn without_its_state_a_session_is_not_used_until_the_next_pairing() {
     let (mut journal, _) = receive(&cache).unwrap();
     journal.record_and_mark(&cache, &[progress(old, 0, 1, StreamState::Open)], NOW).unwrap();
     drop(journal);
-    fs::remove_file(cache.dir().join("gateway@recv")).unwrap();
-    let err = receive(&cache).map(|_| ()).unwrap_err();
-    assert_eq!((err.exit(), err.hint_text()), (Exit::TryAgain, Some("agree on new keys: sts-pair gateway")));
+    let path = cache.dir().join("gateway@recv");
+    let whole = fs::read(&path).unwrap();
+    let refused = || receive(&cache).map(|_| ()).unwrap_err();
+    fs::remove_file(&path).unwrap();
+    assert_eq!(
+        (refused().exit(), refused().hint_text()),
+        (Exit::TryAgain, Some("agree on new keys: sts-pair gateway"))
+    );
+    fs::write(&path, [&whole[..], b"torn\n"].concat()).unwrap();
+    chmod(&path, 0o600);
+    assert_eq!((refused().exit(), refused().hint_text()), (Exit::Failed, Some("agree on new keys: sts-pair gateway")));
     cache.store_pending(&session(2), NOW).unwrap();
     let (mut journal, lost) = receive(&cache).unwrap();
     assert_eq!(lost, [old]);
@@ -264,14 +272,22 @@ fn the_journal_is_written_anew_before_it_is_long() {
     let (_home, cache) = cache();
     let id = session(1).id;
     cache.store_current(&session(1), NOW).unwrap();
+    let gone = Session { peer: [7; 32], ..session(2) };
+    cache.store_current(&gone, NOW).unwrap();
     let (mut journal, _) = receive(&cache).unwrap();
+    let written = JournalEntry::Written { session: gone.id, messages: 1, bytes: 2 };
+    journal.record_and_mark(&cache, &[written], NOW).unwrap();
+    journal.forget(&[gone.id]);
     let mut longest = 0;
     for next in 1..9_000 {
         journal.record_and_mark(&cache, &[progress(id, 0, next, StreamState::Open)], NOW).unwrap();
         longest = longest.max(fs::metadata(cache.dir().join("gateway@recv")).unwrap().len());
     }
     assert!((MIN_COMPACT_LEN - 100..MIN_COMPACT_LEN + 100).contains(&longest), "{longest}");
-    assert_eq!(ReceiveState::read(&cache).unwrap().unwrap().session(id), journal.state().session(id));
+    let state = ReceiveState::read(&cache).unwrap().unwrap();
+    assert_eq!(&state, journal.state());
+    assert_eq!(state.open_streams(id, NOW)[0].messages, 8_999, "what was received is still known");
+    assert_eq!((state.session(gone.id), state.past()[&gone.peer].bytes), (None, 2));
 }
 
 #[test]

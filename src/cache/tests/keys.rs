@@ -2,7 +2,10 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::super::stream_end::{LatestStream, StreamEnd};
 use super::*;
+use crate::crypto::key_tree::StreamKey;
+use crate::session::OpenStreamKeys;
 use crate::stream::{Receiver, Sender};
 
 /// A sender's directory and a receiver's, of one session, which is in its file.
@@ -161,6 +164,7 @@ fn a_session_file_of_a_later_version_is_left_as_it_is() {
         (|text| text.replace("\nstanding = ", "\n+new = 1\nstanding = "), true),
         (|text| text + "+new = 1\n", true),
         (earlier, false),
+        (|text| text.replace("\n\nstanding", "\nstreams = 1\n\nstanding"), false),
         (|text| text.replace("\nreceived = ", "\nproven = "), false),
     ] {
         fs::write(&path, &whole).unwrap();
@@ -182,19 +186,74 @@ fn a_tree_that_does_not_go_with_the_count_is_refused() {
     assert_eq!(cache.load().unwrap_err().exit(), Exit::Failed);
 }
 
+#[test]
+fn streams_that_were_sent_are_read_as_they_were_written_or_not_at_all() {
+    let (_home, cache) = cache();
+    let session = session(1);
+    cache.store_current(&session, NOW).unwrap();
+    let path = cache.dir().join(&cache.name(&session.peer));
+    let whole = fs::read(&path).unwrap();
+    for (latest, count) in [
+        ("1:0900000000000000:-:0", Some(1)),
+        ("1:0900000000000000:-:0 2:0900000000000000:7:3", Some(2)),
+        ("1:0900000000000000:7:3:0100000000000000:5:0800000000000000:4", Some(1)),
+        ("1:0900000000000000:7:3:0100000000000000:5:0800000000000000:4:1", None),
+        ("1:0900000000000000:-:3:0100000000000000:5:0800000000000000:4", None),
+        ("2:0900000000000000:-:0 1:0900000000000000:-:0", None),
+        ("1:0900000000000000:-:0 1:0900000000000000:-:0", None),
+    ] {
+        fs::write(&path, &whole).unwrap();
+        rewrite(&path, |text| text.replace("\nlatest = ", &format!("\nlatest = {latest}")));
+        let read = cache.load().map(|stored| stored[0].latest.len()).map_err(|err| err.exit());
+        assert_eq!(read, count.ok_or(Exit::Failed), "{latest}");
+    }
+}
+
 /// A buffer that grew would have left a copy of the keys in memory that is not wiped.
 #[test]
 fn the_text_of_the_keys_is_written_into_one_buffer() {
-    let mut session = session(1);
-    session.topics.master_to_slave = "down/".repeat(500);
-    session.topics.slave_to_master = "up/".repeat(500);
-    // Every second leaf is taken: a tree of many nodes.
-    assert!((0..40).all(|number| session.receive.tree.remove(2 * number, 2 * number)));
     let (_home, cache) = cache();
-    cache.store_current(&session, NOW).unwrap();
-    let of_peer = cache.load_peer(&session.peer).unwrap();
-    let room = session_file::room(&of_peer);
-    let text = session_file::encode("gateway", &of_peer);
-    assert!(text.len() > 6000, "most of it is what has any length");
-    assert_eq!(text.capacity(), room);
+    cache.store_current(&session(1), NOW).unwrap();
+    let few = cache.load_peer(&session(1).peer).unwrap();
+    let fill: [fn(&mut PeerSessions); 7] = [
+        |_| (),
+        |of_peer| of_peer.deleted = vec![[0xff; 8]; 128],
+        |of_peer| of_peer.sessions[0].session.topics.master_to_slave = "down/".repeat(5_000),
+        |of_peer| of_peer.sessions[0].session.topics.slave_to_master = "up/".repeat(10_000),
+        // Every second leaf is taken: a tree of many nodes.
+        |of_peer| assert!((0..40).all(|n| of_peer.sessions[0].session.receive.tree.remove(2 * n, 2 * n))),
+        |of_peer| of_peer.sessions[0].session.receive.open = (0..100).map(open_stream).collect(),
+        |of_peer| of_peer.sessions[0].latest = vec![LONGEST; 100],
+    ];
+    let mut all = few.clone();
+    for fill in fill {
+        let mut one = few.clone();
+        fill(&mut one);
+        fill(&mut all);
+        for of_peer in [&one, &all] {
+            assert_eq!(session_file::encode("gateway", of_peer).capacity(), session_file::room(of_peer));
+        }
+    }
+}
+
+/// A stream that was sent, of which nothing takes more digits.
+const LONGEST: LatestStream = LatestStream {
+    number: u32::MAX,
+    salt: [0xff; 8],
+    end: Some(StreamEnd {
+        count: u32::MAX,
+        continues: Some(Continues {
+            origin: Origin { stream: StreamId { session: [0xff; 8], number: u32::MAX }, salt: [0xff; 8] },
+            position: u64::MAX,
+        }),
+    }),
+    told: u8::MAX,
+};
+
+/// The keys of an open stream, and a number of it, of which nothing takes more digits.
+fn open_stream(number: u32) -> (u32, OpenStreamKeys) {
+    let (salt, leaf) = ([0xff; 8], session(1).receive.tree.leaf(number).unwrap());
+    let key = leaf.first_key(salt);
+    let key = StreamKey::new(u32::MAX, key.key().clone());
+    (u32::MAX - number, OpenStreamKeys { salt, key, will: leaf.will_key() })
 }

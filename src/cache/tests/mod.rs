@@ -21,7 +21,9 @@ mod crash;
 mod journal;
 mod keys;
 mod on_demand;
+mod pairing_locks;
 mod running;
+mod shown;
 mod standings;
 mod told;
 

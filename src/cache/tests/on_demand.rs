@@ -69,6 +69,20 @@ fn a_list_has_all_sessions_and_no_keys_until_they_are_loaded() {
     assert!(!listed.watch.load(&listed.cache, [9; 16], SystemTime::now()));
 }
 
+/// A receiver takes from it whether there must be receive state.
+#[test]
+fn what_is_read_without_keys_says_what_the_whole_file_says() {
+    let Listed { _home, cache, one, .. } = Listed::new();
+    cache.reserve_stream(&one.peer, &one.id).unwrap();
+    cache.set_received(&one.peer, &[one.id]).unwrap();
+    cache.store_pending(&session(3), NOW).unwrap();
+    let stored = cache.load_peer(&one.peer).unwrap().sessions;
+    assert!(stored.iter().map(|stored| (stored.streams, stored.received)).eq([(0, false), (1, true)]));
+    let bytes = fs::read(cache.dir().join(&cache.name(&one.peer))).unwrap();
+    let outlines = cache.outline(peer_key(&one.peer), &bytes).unwrap();
+    assert!(outlines.into_iter().eq(stored.iter().map(SessionOutline::from)));
+}
+
 #[test]
 fn where_anything_may_have_changed_what_came_and_what_went_is_found() {
     let mut listed = Listed::new();

@@ -21,7 +21,9 @@ fn a_session_of_another_configuration_is_no_session() {
     assert!(why(&expected).ends_with("/sts"));
     cache.store_pending(&session, NOW).unwrap();
     assert!(why(&expected).contains("until the peer's first message"));
+    assert!(why(&Expected { own: [0; 32], ..expected }).contains("identity key"), "its first message would not help");
     cache.promote(&peer, &session.id, NOW).unwrap();
+    assert!(why(&expected).ends_with("/sts"), "none is pending");
     assert!(why(&Expected { own: [0; 32], ..expected }).contains("identity key"));
     fs::write(cache.dir().join(&cache.name(&peer)), "torn").unwrap();
     let broken = Watch::new(&cache, Instant::now(), SystemTime::now()).unwrap().no_session(&cache, &expected, |_| true);

@@ -78,6 +78,7 @@ fn a_pending_session_moves_nothing_until_it_is_promoted() {
     assert!(cache.promote(&peer, &session(3).id, NOW).unwrap(), "an older one may be what the master uses");
     assert!(!cache.promote(&peer, &session(3).id, NOW).unwrap());
     assert_eq!(standings(&cache), [(4, Pending), (3, Current), (2, Retired), (1, Retired)]);
+    assert!(cache.load().unwrap().iter().map(|stored| stored.retired).eq([0, 0, NOW, NOW]));
     assert!(!cache.promote(&peer, &session(2).id, NOW).unwrap(), "one that is late takes nothing over");
     assert!(cache.promote(&peer, &session(4).id, NOW).unwrap());
     assert_eq!(standings(&cache), [(4, Current), (3, Retired), (2, Retired), (1, Retired)]);

@@ -31,6 +31,8 @@ const VALUE_END: &str = "+value=";
 /// Of a stream, how it ended, as its sender told it ([`super::told_text`]). A version that ignores this reports what is missing
 /// of it when that is told again.
 const TOLD: &str = "+told=";
+/// Of a session that two devices of the peer use. A version that ignores this finds it out again.
+const COPIED: &str = "+copied";
 /// What was received under sessions that are gone ([`super::totals`]).
 const PAST: &str = "+past=";
 /// The words that begin an entry.
@@ -162,6 +164,8 @@ impl<'a> StateLine<'a> {
             self.value_end = Some(end.parse().ok()?);
         } else if let Some(told) = word.strip_prefix(TOLD) {
             state.apply(&JournalEntry::Told(told_text::parse(session?, told)?), self.at);
+        } else if word == COPIED {
+            state.apply(&JournalEntry::Copied { session: session? }, self.at);
         } else if let Some(of_peer) = word.strip_prefix(PAST) {
             totals::parse(of_peer, &mut state.past)?;
         } else if let Some(peer) = word.strip_prefix(PEER) {
@@ -320,6 +324,7 @@ pub(super) fn put_entry(line: &mut String, entry: &JournalEntry) {
             told_text::put(line, TOLD, ended);
             Ok(())
         }
+        JournalEntry::Copied { .. } => write!(line, "{COPIED} "),
         JournalEntry::Will { stream, next } => write!(line, "v {} {next} ", stream.number),
         JournalEntry::GivenUp { first, last, .. } => write!(line, "c {first} {last} "),
         JournalEntry::Written { messages, bytes, .. } => write!(line, "w {messages} {bytes} "),
@@ -348,6 +353,9 @@ fn put_streams(line: &mut String, session: SessionId, streams: &Streams) {
     }
     if let Some(stream) = streams.kept() {
         put_kept(line, stream);
+    }
+    if streams.is_copied() {
+        put_entry(line, &JournalEntry::Copied { session });
     }
     streams.told().for_each(|ended| told_text::put(line, TOLD, ended));
 }

@@ -102,6 +102,11 @@ pub(crate) enum JournalEntry {
     },
     /// A sender told how a stream ended, of which something is missing that may still come.
     Told(EndedStream),
+    /// Two devices of a peer use a session.
+    Copied {
+        /// Which session.
+        session: SessionId,
+    },
     /// Nothing was received of streams of a session, and nothing is accepted any more.
     GivenUp {
         /// Which session.
@@ -129,7 +134,10 @@ impl JournalEntry {
             Self::Lost(gap) => gap.stream.session,
             Self::Told(ended) => ended.stream.session,
             Self::Will { stream, .. } => stream.session,
-            Self::Kept { session, .. } | Self::GivenUp { session, .. } | Self::Written { session, .. } => *session,
+            Self::Kept { session, .. }
+            | Self::Copied { session }
+            | Self::GivenUp { session, .. }
+            | Self::Written { session, .. } => *session,
         }
     }
 }
@@ -211,6 +219,7 @@ impl ReceiveState {
                 self.sessions.entry(stream.session).or_default().0.set_next_will(stream.number, next);
             }
             JournalEntry::Told(ended) => self.sessions.entry(ended.stream.session).or_default().0.tell(ended),
+            JournalEntry::Copied { session } => self.sessions.entry(session).or_default().0.mark_copied(),
             JournalEntry::GivenUp { session, first, last } => {
                 self.sessions.entry(session).or_default().0.insert_closed(first, last);
             }

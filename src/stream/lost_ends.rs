@@ -49,7 +49,7 @@ impl Receiver {
     pub(super) fn move_told(&mut self, opened: &Opened) -> Vec<ToldStream> {
         for copy in self.copies(opened) {
             if let Some(entry) = self.entry_mut(copy.session) {
-                entry.is_copied = true;
+                entry.streams.mark_copied();
             }
         }
         let told = opened.head.preamble.iter().flat_map(|preamble| &preamble.ended);
@@ -58,7 +58,7 @@ impl Receiver {
 
     fn move_one(&mut self, ended: &EndedStream, opened: &Opened) -> Option<ToldStream> {
         let continues = ended.continues?;
-        let entry = self.sessions.get(&ended.stream.session).filter(|entry| !entry.is_copied)?;
+        let entry = self.sessions.get(&ended.stream.session).filter(|entry| !entry.streams.is_copied())?;
         let known = entry.streams.known(ended.stream, ended.salt)?;
         let assumed = entry.assumed.get(&ended.stream.number).copied().or_else(|| assumed_before(ended, &known));
         let is_told_apart = assumed.map_or(known.sequence.origin.stream == ended.stream, |at| at != continues.position);

@@ -25,9 +25,6 @@ pub(super) struct SessionEntry {
     /// The streams that were put where another one announced them, by number: the position at which each began. A later
     /// stream may tell another one; never stored, as what it tells shows those that were put too far on.
     pub(super) assumed: BTreeMap<u32, u64>,
-    /// Two devices of the peer use it: what one of them tells need not be true of what the other sent. Never stored: that is
-    /// reported as a loss when it shows, and shows again in whatever names a stream that is known with another salt.
-    pub(super) is_copied: bool,
 }
 
 /// Opens what comes on one link, from any number of peers, under any number of sessions with each.
@@ -48,8 +45,8 @@ impl fmt::Debug for Receiver {
         let mut ids: Vec<_> = self.sessions.keys().collect();
         ids.sort_unstable();
         let entry = |id| {
-            let SessionEntry { standing, streams, announced, assumed, is_copied, .. } = &*self.sessions[id];
-            (id, standing, streams, announced, assumed, is_copied)
+            let SessionEntry { standing, streams, announced, assumed, .. } = &*self.sessions[id];
+            (id, standing, streams, announced, assumed)
         };
         f.debug_list().entries(ids.into_iter().map(entry)).finish()
     }
@@ -78,7 +75,7 @@ impl Receiver {
         let keys = StreamKeys::new(&mut session, &streams);
         let confirms = Streams::default();
         let (announced, assumed) = (BTreeMap::new(), BTreeMap::new());
-        let entry = SessionEntry { session, standing, keys, streams, confirms, announced, assumed, is_copied: false };
+        let entry = SessionEntry { session, standing, keys, streams, confirms, announced, assumed };
         self.sessions.insert(id, Box::new(entry));
     }
 

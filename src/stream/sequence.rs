@@ -276,7 +276,7 @@ impl Receiver {
     pub(super) fn announce(&mut self, opened: &Opened, sequence: Sequence) {
         let Some(next) = self.successor(opened).filter(|next| self.is_older(opened.stream, *next)) else { return };
         let is_placed = !opened.head.continues || sequence.origin.stream != opened.stream;
-        let Some(entry) = self.entry_mut(next.session).filter(|entry| !entry.is_copied) else { return };
+        let Some(entry) = self.entry_mut(next.session).filter(|entry| !entry.streams.is_copied()) else { return };
         let SessionEntry { announced, streams, .. } = entry;
         if announced.len() >= MAX_OPEN_STREAMS {
             announced.retain(|number, _| !streams.has_begun(*number) && !streams.is_over(*number));

@@ -53,3 +53,24 @@ fn of_many_streams_that_were_told_the_newest_are_remembered() {
     let told: Vec<_> = journal.state().told().map(|ended| ended.stream.number).collect();
     assert_eq!(told, (136..200).collect::<Vec<_>>());
 }
+
+/// Else what one of the devices tells would move what the other sent, and new messages would be taken for repeated ones.
+#[test]
+fn that_two_devices_use_a_session_is_known_to_the_next_run() {
+    let (_home, cache) = cache();
+    cache.store_current(&session(1), NOW).unwrap();
+    let (id, other) = (session(1).id, session(2).id);
+    let (mut journal, _) = receive(&cache).unwrap();
+    let entries = [
+        progress(id, 0, 1, StreamState::Open),
+        JournalEntry::Copied { session: id },
+        progress(other, 0, 1, StreamState::Open),
+    ];
+    journal.record_and_mark(&cache, &entries, NOW).unwrap();
+    drop(journal);
+    let is_copied = |id| ReceiveState::read(&cache).unwrap().unwrap().session(id).unwrap().0.is_copied();
+    assert!(is_copied(id) && !is_copied(other));
+    // And as a snapshot.
+    drop(receive(&cache).unwrap());
+    assert!(is_copied(id));
+}

@@ -1,7 +1,7 @@
 //! The streams that a run receives: under which sessions, in which chains, how far, and what is said of them. All of
 //! that changes with a message, and with what is lost before it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
 use super::admissions::Admissions;
@@ -81,8 +81,11 @@ impl<'a> ReceivedStreams<'a> {
         if opened.head.preamble.is_none() {
             return Vec::new();
         }
+        let is_copied = |id| self.log.state().session(id).is_some_and(|(streams, _)| streams.is_copied());
+        let sessions: BTreeSet<_> = copies.iter().map(|copy| copy.session).filter(|id| !is_copied(*id)).collect();
         let ended = self.sessions.receiver.lost_ends(opened);
-        let entries = ended.iter().copied().map(JournalEntry::Told).collect();
+        let shared = sessions.into_iter().map(|session| JournalEntry::Copied { session });
+        let entries = shared.chain(ended.iter().copied().map(JournalEntry::Told)).collect();
         // With `--once`, other streams are left for another run.
         if !self.admissions.is_selective() {
             // What a KILL names may still come as long as that waits.

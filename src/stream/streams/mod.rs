@@ -56,6 +56,8 @@ pub(crate) struct Streams {
     /// The newest stream of which the broker keeps messages.
     kept: Option<KeptStream>,
     told: ToldEnds,
+    /// Two devices of the peer use the session.
+    is_copied: bool,
 }
 
 /// Equal if they take every message alike: of how often each was touched, only the order counts, and what was told of ends
@@ -65,7 +67,10 @@ impl PartialEq for Streams {
         let known = |streams: &Self| (streams.open([0; 8]), streams.recent.clone());
         let over = |streams: &Self| (streams.ended.clone(), streams.closed.clone(), streams.left.clone(), streams.kept);
         let wills = |streams: &Self| streams.wills().collect::<Vec<_>>();
-        wills(self) == wills(other) && known(self) == known(other) && over(self) == over(other)
+        self.is_copied == other.is_copied
+            && wills(self) == wills(other)
+            && known(self) == known(other)
+            && over(self) == over(other)
     }
 }
 
@@ -296,6 +301,17 @@ impl Streams {
                 None => self.ended.contains(stream).then_some(HeaderClaim::EndedBefore),
             },
         }
+    }
+
+    /// Notes that two devices of the peer use the session: what one of them tells need not be true of what the other sent.
+    pub(crate) fn mark_copied(&mut self) {
+        self.is_copied = true;
+    }
+
+    /// Whether two devices of the peer were seen to use the session, by this run or an earlier one.
+    #[must_use]
+    pub(crate) fn is_copied(&self) -> bool {
+        self.is_copied
     }
 
     /// Whether a stream is one of those that ended last.

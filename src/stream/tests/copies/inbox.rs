@@ -39,8 +39,15 @@ impl Inbox {
                 return;
             }
         };
+        if !copies.is_empty() {
+            self.journal.mark_copied();
+        }
         self.copies.extend(copies);
-        self.ended.extend(self.receiver.lost_ends(&opened));
+        let ended = self.receiver.lost_ends(&opened);
+        for ended in &ended {
+            self.journal.tell(*ended);
+        }
+        self.ended.extend(ended);
         self.unplaced += u64::from(opened.head.continues && opened.seq > 0 && !has_begun);
         let Accepted { progress, gap, skip, others, .. } = accepted;
         assert!(skip == 0 || skip == usize::MAX);
@@ -111,5 +118,6 @@ impl Inbox {
     pub(super) fn restart(&mut self, slave: &Session) {
         self.receiver = receiver(&[slave]);
         self.receiver.restore(slave.id, self.journal.clone());
+        self.ended = self.journal.told().copied().collect();
     }
 }

@@ -63,7 +63,6 @@ impl World {
                 self.inbox.give_up(long);
             }
             Event::Restart => {
-                self.inbox.give_up(false);
                 let held = std::mem::take(&mut self.inbox.held);
                 self.inbox.restart(&self.slave);
                 // What was held was not acknowledged.

@@ -144,3 +144,20 @@ fn what_a_run_was_told_of_other_streams_than_its_own_is_left_to_the_next_one() {
     run.write_all();
     assert_eq!(lost(&run), 2);
 }
+
+#[test]
+fn that_two_devices_use_a_session_is_not_forgotten() {
+    let report = silent();
+    let mut run = Run::new(&report);
+    let mut ours = run.sender(0);
+    let written = run.accept(&message(&mut ours), false);
+    run.write(written);
+    let mut teller = run.sender(1);
+    let theirs = EndedStream { salt: [1; 8], ..told(&ours, 5, None) };
+    teller.begin_with(Preamble { ended: vec![theirs], ..Preamble::default() });
+    let written = run.accept(&message(&mut teller), false);
+    run.write(written);
+    run.restart();
+    assert!(run.streams.received.sessions.receiver.streams(run.device.id).unwrap().is_copied());
+    assert_eq!(lost(&run), 0, "what the other device sent is not missing of this stream");
+}

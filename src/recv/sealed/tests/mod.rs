@@ -5,6 +5,7 @@ mod unwritten;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use rand::SeedableRng;
@@ -37,13 +38,16 @@ struct Gateway {
     devices: [PublicKey; 2],
 }
 
-fn key(seed: u64) -> PublicKey {
-    Identity::generate_bits(&mut StdRng::seed_from_u64(seed), 2048).unwrap().public().clone()
-}
+/// The keys of the gateway and its devices: made once, as that takes long.
+static KEYS: LazyLock<[PublicKey; 3]> = LazyLock::new(|| {
+    [1, 2, 3].map(|seed| Identity::generate_bits(&mut StdRng::seed_from_u64(seed), 2048).unwrap().public().clone())
+});
 
 impl Gateway {
     fn new() -> Self {
-        let (home, own, devices) = (tempfile::tempdir().unwrap(), key(1), [key(2), key(3)]);
+        let home = tempfile::tempdir().unwrap();
+        let [own, one, other] = KEYS.clone();
+        let devices = [one, other];
         let open = |name: &str| Dir::create(&home.path().join(name), Guard::Private).unwrap();
         let mut known = format!("# {}\n", "a remark ".repeat(8 << 10));
         for (number, device) in devices.iter().enumerate() {

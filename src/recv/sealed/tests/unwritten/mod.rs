@@ -1,6 +1,7 @@
 //! Claim: what is accepted and not written of a stream that another one closes, or puts into another sequence, is still wanted
 //! by the next run, and its repetition is acknowledged no earlier than it.
 
+mod history;
 mod kill;
 mod run_end;
 
@@ -32,8 +33,14 @@ fn silent() -> Reporter {
 
 impl<'a> Run<'a> {
     fn new(report: &'a Reporter) -> Self {
+        Self::of_sessions(report, &[1]).0
+    }
+
+    /// A run with these sessions, oldest first; also returns the device's ends of them.
+    fn of_sessions(report: &'a Reporter, seeds: &[u8]) -> (Self, Vec<Session>) {
         let mut gateway = Gateway::new();
-        let device = gateway.agree(0, 1);
+        let ends: Vec<_> = seeds.iter().map(|seed| gateway.agree(0, *seed)).collect();
+        let device = ends[0].clone();
         gateway.look();
         let source = ConfigSource { link: "plant".parse().unwrap(), path: "plant.conf".into() };
         let text = "sts_mode = slave\nsubtop = plant/+/up\npubtop = plant/+/down\n";
@@ -51,7 +58,7 @@ impl<'a> Run<'a> {
             promoted: VecDeque::new(),
         };
         let streams = SealedStreams { received, plaintext: BytesMut::new(), with_metadata: false, is_complete: false };
-        Self { streams, device, now: Instant::now(), _home: home }
+        (Self { streams, device, now: Instant::now(), _home: home }, ends)
     }
 
     fn sender(&self, number: u32) -> Sender {

@@ -13,14 +13,12 @@ use bytes::Bytes;
 use crate::crypto::key_tree::Salt;
 use crate::mqtt::{Message, Qos, Receipt};
 use crate::session::SessionId;
-use crate::stream::{MAX_UNCONFIRMED, StreamId};
+use crate::stream::{MAX_SACK_RANGES, MAX_UNCONFIRMED, StreamId};
 
 /// Most bytes that are kept, of all streams: what one sender may have unconfirmed.
 const MAX_BYTES: usize = MAX_UNCONFIRMED;
 /// What a message counts beside its bytes.
 const OVERHEAD: usize = 64;
-/// Most ranges that a sender is told, the lowest ones. It hears of those after them when the first ones are one.
-const MAX_RANGES: usize = 256;
 /// How long nothing came of a stream before it makes room for others: longer than the pauses of a sender that waits.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -99,7 +97,7 @@ impl EarlyMessages {
         for &seq in self.streams.get(&stream).into_iter().flat_map(|early| early.messages.keys()) {
             if let Some((_, next)) = ranges.last_mut().filter(|(_, next)| *next == seq) {
                 *next += 1;
-            } else if ranges.len() == MAX_RANGES {
+            } else if ranges.len() == MAX_SACK_RANGES {
                 break;
             } else {
                 ranges.push((seq, seq + 1));

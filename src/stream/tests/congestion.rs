@@ -10,8 +10,6 @@ use super::*;
 
 const LIMIT: usize = 2 << 20;
 const TURN: Duration = Duration::from_micros(100);
-/// As a receiver of this version has it.
-const CONFIRM_DELAY: Duration = Duration::from_millis(50);
 
 /// A broker, and the ways to it and from it.
 #[derive(Clone, Copy, Debug)]
@@ -127,7 +125,7 @@ impl World {
             } else if seq > *next && holds {
                 early.insert(seq);
             }
-            confirm_at.get_or_insert(if seq >= *next { self.now } else { self.now + CONFIRM_DELAY });
+            confirm_at.get_or_insert(if seq >= *next { self.now } else { self.now + MAX_CONFIRM_DELAY });
         }
         if *next > before || confirm_at.is_some_and(|at| at <= self.now) {
             *confirm_at = None;
@@ -138,7 +136,7 @@ impl World {
                     _ => sacked.push((seq, seq + 1)),
                 }
             }
-            sacked.truncate(64);
+            sacked.truncate(MAX_SACK_RANGES);
             let said = (sacked, *next);
             if !self.loses() {
                 let at = self.arrival();

@@ -266,33 +266,45 @@ class Receiver:
             self.gap(state, s, h.stream, h.seq, h.seq)
         elif plain.skip:
             self.event("skipped", stream=h.stream, seq=h.seq, kind=plain.kind)
-        elif plain.kind in (sealed.DATA, sealed.END):
-            if known:
-                self.event("have position", stream=h.stream, seq=h.seq, position=position)
-            else:
-                self.write(plain.content)
-                sent = {} if plain.sent is None else {"sent": plain.sent}
-                self.event("data", stream=h.stream, seq=h.seq, bytes=len(plain.content), **sent)
+        else:
+            self.ACTS[plain.kind](self, state, s, h, plain, now, None if known else position)
         if plain.kind != sealed.CONTINUED:
             q["next"] = max(q["next"], position + 1)
-        closes = plain.kind in (sealed.END, sealed.CONTINUED, sealed.KILL_KIND) and not plain.problem
-        if plain.kind == sealed.KILL_KIND and not plain.problem:
-            self.kill(state, s, int.from_bytes(plain.content, "big"), now)
+        closes = plain.kind in sealed.CLOSING and not plain.problem
         if st["asks"]:
             self.confirm(s, h.stream, st["salt"], st["next"], soon=closes)
         if closes:
-            if plain.kind == sealed.CONTINUED:
-                by = int.from_bytes(plain.content[8:], "big")
-                self.event("continued", stream=h.stream, session=plain.content[:8].hex(), by=by)
-                own = sequence_of(s["id"], h.stream, h.salt)
-                place = None if plain.continues and st["origin"] == own else (st["origin"], position)
-                self.announced[(plain.content[:8].hex(), by)] = place
             self.close(s, h.stream, True, end=plain.kind == sealed.END)
         elif len(s["streams"]) > OPEN_STREAMS:
             others = [n for n in s["streams"] if int(n) != h.stream]
             self.close_early(s, int(min(others, key=lambda n: s["streams"][n]["since"])))
             self.event("closed for room")
             self.lost = True
+
+    def take_data(self, state, s, h, plain, now, position):
+        """Bytes to write, unless another stream of the sequence carried them: then there is no `position`."""
+        if position is None:
+            self.event("have position", stream=h.stream, seq=h.seq)
+            return
+        self.write(plain.content)
+        sent = {} if plain.sent is None else {"sent": plain.sent}
+        self.event("data", stream=h.stream, seq=h.seq, bytes=len(plain.content), **sent)
+
+    def take_continued(self, state, s, h, plain, now, position):
+        by = int.from_bytes(plain.content[8:], "big")
+        self.event("continued", stream=h.stream, session=plain.content[:8].hex(), by=by)
+        st = s["streams"][str(h.stream)]
+        own = sequence_of(s["id"], h.stream, h.salt)
+        place = None if plain.continues and st["origin"] == own else (st["origin"], st["base"] + h.seq)
+        self.announced[(plain.content[:8].hex(), by)] = place
+
+    def take_kill(self, state, s, h, plain, now, position):
+        self.kill(state, s, int.from_bytes(plain.content, "big"), now)
+
+    # What a frame does in a stream of data, by its kind. The others of "Kinds" do not come here: a settled is not
+    # accepted, and any other is refused there. One that is missing here is a KeyError, and does not pass in silence.
+    ACTS = {sealed.DATA: take_data, sealed.END: take_data, sealed.CONTINUED: take_continued,
+            sealed.KILL_KIND: take_kill}
 
     def close_early(self, s, n):
         """A stream is closed before its end: what it lacks is reported when its count is told."""

@@ -11,6 +11,7 @@ from primitives import Invalid
 
 HEADER = 20
 KINDS = DATA, END, CONTINUED, CONFIRM, KILL_KIND, SETTLED, WILL_KIND, REFUSED, SACK = range(1, 10)
+CLOSING = END, CONTINUED, KILL_KIND  # the last frame of a stream
 FIRST_FREE = len(KINDS) + 1  # kinds of later versions, to 15
 PADDING, ASKS, PREAMBLE, CONTINUES = 0x80, 0x40, 0x20, 0x10
 I_CONTINUES, I_ENDED, I_KEPT, I_ENDED_CONTINUING, I_ENDED_BEFORE, I_SENT = 1, 2, 3, 4, 5, 6

@@ -4,13 +4,14 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::check::{Guard, check_file, failed, file_name, is_disk_full, not_opened};
 use super::dir::{Dir, sync_dir};
 use super::lock::Lock;
 use crate::Result;
+use crate::error::Lack;
 
 /// A file that only grows, one whole piece at a time.
 #[derive(Debug)]
@@ -49,7 +50,11 @@ pub(crate) fn create_to_append(dir: &Dir, lock: &Lock, name: &str) -> Result<Opt
         Err(Errno::NOSPC | Errno::DQUOT) => return Ok(None),
         Err(errno) => return Err(failed("create", &path, errno)),
     };
-    sync_dir(dir)?;
+    if let Err(error) = sync_dir(dir) {
+        // An empty file would look like one that was begun.
+        let _ = rustix::fs::unlinkat(&dir.fd, name, AtFlags::empty());
+        return if error.lack() == Some(Lack::Disk) { Ok(None) } else { Err(error) };
+    }
     Ok(Some(Appender { file: File::from(fd), path, len: 0, broken: false }))
 }
 
@@ -62,7 +67,7 @@ impl Appender {
         self.write(bytes).map_err(|err| failed("write", &self.path, err))
     }
 
-    /// Appends as [`Appender::append`] does; false where the disk, a quota or a limit has no room for it.
+    /// Appends as [`Appender::append`] does; false where the disk or a quota has no room for it.
     ///
     /// # Errors
     /// [`crate::Exit::Failed`] where it cannot be written for another reason.
@@ -82,7 +87,8 @@ impl Appender {
         }
         let written = match self.write_once(bytes) {
             Ok(written) if written == bytes.len() => Ok(()),
-            Ok(_) => Err(whole()),
+            // What stopped it is said of the rest.
+            Ok(part) => Err(self.write_once(&bytes[part..]).err().unwrap_or_else(whole)),
             Err(err) => Err(err),
         };
         match written {

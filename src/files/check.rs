@@ -28,7 +28,13 @@ pub(crate) enum Guard {
 pub(super) fn failed(verb: &str, path: &Path, err: impl Into<io::Error>) -> Error {
     let err = err.into();
     let error = Error::new(Exit::Failed, format!("cannot {verb} {}", show(path))).because(&err).for_lack_of(lack(&err));
-    error.hint_if(file_of_other(path, &err, users::us()))
+    error.hint_if(file_of_other(path, &err, users::us()).or_else(|| size_limit(&err)))
+}
+
+/// What to do where a file may not grow. This is no full disk: waiting does not help.
+fn size_limit(err: &io::Error) -> Option<String> {
+    let is_limited = err.kind() == io::ErrorKind::FileTooLarge;
+    is_limited.then(|| "raise the limit on the size of files: ulimit -f, or LimitFSIZE= of a service".to_owned())
 }
 
 /// What to do about a file of another user that cannot be opened: most often root has put it in the place of a service's.
@@ -56,10 +62,10 @@ fn lack(err: &io::Error) -> Option<Lack> {
     Errno::from_io_error(err).filter(|errno| SYSTEM.contains(errno)).map(|_| Lack::System)
 }
 
-/// Whether the disk, a quota or a limit has no room for something.
+/// Whether the disk or a quota has no room for something.
 pub(super) fn is_disk_full(err: &io::Error) -> bool {
-    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull, WriteZero};
-    matches!(err.kind(), FileTooLarge | QuotaExceeded | StorageFull | WriteZero)
+    use io::ErrorKind::{QuotaExceeded, StorageFull, WriteZero};
+    matches!(err.kind(), QuotaExceeded | StorageFull | WriteZero)
 }
 
 /// The error of opening a file of ours that must not be a link.

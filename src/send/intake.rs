@@ -198,14 +198,15 @@ impl<'a> Intake<'a> {
         let reason = match self.blocked {
             Some(Appended::Full) => "the spool is full",
             Some(Appended::DiskFull) => "the disk is full",
+            Some(Appended::Busy | Appended::Records(_)) => "another sts-send keeps it locked",
             None if self.is_refused => "the run ends at this line",
-            Some(Appended::Busy | Appended::Records(_)) | None => "another sts-send keeps it locked",
+            None => "that failed",
         };
         if self.unwritten.is_empty() {
             return Error::new(Exit::TryAgain, what).because(format_args!("{reason}; nothing was lost"));
         }
         let lost = count(self.unwritten(), "byte");
-        Error::new(Exit::DataLost, what).because(format!("not written to the spool because {reason}: {lost}"))
+        Error::new(Exit::DataLost, what).because(format!("{lost} not written to the spool, since {reason}"))
     }
 
     /// What was read and not written, in bytes.

@@ -442,7 +442,7 @@ fn a_disk_that_is_full_from_the_start_is_waited_for() {
     let pair = Pair::paired(&broker, "gcm");
     let receiver = pair.slave.listen(&[]);
     let room = pair.master.path().join("room");
-    let lost = ["not written to the spool because the disk is full: 4 bytes"];
+    let lost = ["4 bytes not written to the spool, since the disk is full"];
     for (args, signal) in [(&["--timeout", "1"][..], None), (&[], Some(Signal::TERM)), (&[], None)] {
         let Some(mut sender) = on_a_full_disk(&pair, args, true) else { return };
         sender.write("one\n");
@@ -463,6 +463,23 @@ fn a_disk_that_is_full_from_the_start_is_waited_for() {
     }
     receiver.wait_for_stdout(b"one\n");
     receiver.stop().succeeded().wrote(b"one\n");
+}
+
+/// No time helps against such a limit, other than against a full disk.
+#[test]
+fn a_limit_on_the_size_of_files_ends_a_run_and_is_named() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let tool = pair.master.send(&spooled(&["-o", "port=1"]));
+    let mut command = Command::new("sh");
+    command.args(["-c", r#"ulimit -f 32; exec "$0" "$@""#]).arg(tool.get_program()).args(tool.get_args());
+    command.current_dir(pair.master.path());
+    command.env("STS_CONFIG_DIR", pair.master.config_dir()).env("STS_RUNTIME_DIR", pair.master.runtime_dir());
+    let ended = Process::spawn_with(command, readings(20_000)).wait();
+    ended.failed(
+        &[65],
+        &["cannot write", "File too large", "not written to the spool, since that failed", "hint: ", "ulimit -f"],
+    );
 }
 
 /// The disk has no room even for an empty spool.

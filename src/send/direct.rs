@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
-use super::outgoing::OutgoingStream;
+use super::outgoing::{Cut, OutgoingStream};
 use super::read_times::ReadTimes;
 use super::record_check::RecordCheck;
 use super::source::{MessageSource, NextMessage, Turn};
@@ -174,13 +174,8 @@ impl MessageSource for Direct<'_> {
         }
     }
 
-    fn cut_again(
-        &mut self,
-        withdrawn: Vec<Bytes>,
-        stream: &mut dyn OutgoingStream,
-        turn: &mut Turn<'_>,
-    ) -> Result<Option<u64>> {
-        stream.cut_again(withdrawn, turn.now, turn.rng)
+    fn cut_again(&mut self, waiting: Vec<Bytes>, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Cut> {
+        stream.cut_again(waiting, turn.now, turn.rng)
     }
 
     fn reseal(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Option<u64>> {

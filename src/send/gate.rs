@@ -1,7 +1,8 @@
 //! The gate of a run: the one way from it to the client, and what limits that.
 //!
-//! [`Gate::is_open`] is asked before each message that may wait. Two things shut it: the client has no room for the
-//! longest message, or a pace of the run (`send::paces`) allows no more at the moment.
+//! [`Gate::is_open`] is asked before each message that may wait. Three things shut it: the client has no room for the
+//! longest message, a pace of the run (`send::paces`) allows no more at the moment, or messages that are too long for the
+//! broker wait for space on the disk to be cut ([`Gate::shut_until_cut`]).
 //!
 //! | message | waits | counts |
 //! |---|---|---|
@@ -56,11 +57,11 @@ use std::time::Instant;
 
 use super::data_in_flight::DataInFlight;
 use super::outgoing::OutgoingMessage;
-use crate::Result;
 use crate::config::Mqtt;
 use crate::event_loop::EventLoop;
 use crate::mqtt::{Client, Qos, Token};
 use crate::pace::Pace;
+use crate::{Error, Result};
 
 /// What limits the messages of a run, and how much of the input is on its way.
 pub(super) struct Gate<'a> {
@@ -68,12 +69,14 @@ pub(super) struct Gate<'a> {
     /// What limits messages per time.
     paces: Vec<Pace>,
     data_in_flight: DataInFlight,
+    /// Messages are too long for the broker, and wait for space on the disk to be cut: the broker's word.
+    uncut: Option<Error>,
 }
 
 impl<'a> Gate<'a> {
     /// A gate that lets messages pass no faster than each of these paces allows.
     pub(super) fn new(mqtt: &'a Mqtt, paces: Vec<Pace>) -> Self {
-        Self { mqtt, paces, data_in_flight: DataInFlight::default() }
+        Self { mqtt, paces, data_in_flight: DataInFlight::default(), uncut: None }
     }
 
     /// The longest message, in bytes.
@@ -102,7 +105,17 @@ impl<'a> Gate<'a> {
     pub(super) fn is_open(&self, events: &EventLoop<'_>, topic: &str) -> bool {
         // What was sealed without a connection could also be out of step with the other device by the next one.
         let is_in_time = !self.has_pace() || events.is_connected() && self.opens_at().is_none();
-        is_in_time && self.client_has_room(&events.broker, topic)
+        is_in_time && self.uncut.is_none() && self.client_has_room(&events.broker, topic)
+    }
+
+    /// Messages are to be cut before any other is published, and there is no space on the disk for that.
+    pub(super) fn shut_until_cut(&mut self, refusal: Error) {
+        self.uncut = Some(refusal);
+    }
+
+    /// What [`Gate::shut_until_cut`] was told, which is to be tried again.
+    pub(super) fn take_uncut(&mut self) -> Option<Error> {
+        self.uncut.take()
     }
 
     /// When the last of the paces allows another message, if one does not now.

@@ -12,7 +12,7 @@ use rand::rngs::ThreadRng;
 
 use super::SendOptions;
 use super::outgoing::{
-    ConfirmedStream, OutgoingMessage, OutgoingStream, Reply, SpoolStream, WillMessage, WillOf, WillStream,
+    ConfirmedStream, Cut, OutgoingMessage, OutgoingStream, Reply, SpoolStream, WillMessage, WillOf, WillStream,
 };
 use super::record_check::max_line_record_len;
 use crate::config::Legacy;
@@ -188,9 +188,9 @@ impl OutgoingStream for LegacyStream {
         max_payload_len(self.max_text)
     }
 
-    fn cut_again(&mut self, _withdrawn: Vec<Bytes>, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<u64>> {
+    fn cut_again(&mut self, _waiting: Vec<Bytes>, _now: Instant, _rng: &mut ThreadRng) -> Result<Cut> {
         // What follows them continues from them: they cannot be made again.
-        Ok(None)
+        Ok(Cut::NotWhole)
     }
 
     fn buffer(&self) -> BytesMut {

@@ -32,7 +32,7 @@
 //! `unpublished` has the messages that a stream has made and not published. `run_end` has how the run ends, and the
 //! count of the data that is not delivered then. `replies` has the receiver's replies, with `--confirm`; `timeouts`
 //! says when a run that waits gives up, and `missing` whom it names then; `overtaken` has what a run does where the broker
-//! accepts messages out of order; `retried_failure` has what would end a run
+//! accepts messages out of order, `shorter` what it does where that no longer accepts messages as long as before; `retried_failure` has what would end a run
 //! with a spool, while its input is open.
 
 mod busy_spool;
@@ -59,6 +59,7 @@ mod retried_failure;
 mod run;
 mod run_end;
 mod sealed;
+mod shorter;
 mod source;
 mod spooled;
 mod timeouts;

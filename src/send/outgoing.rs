@@ -64,12 +64,23 @@ impl OutgoingMessage {
     }
 
     /// What is published.
-    pub(super) fn into_payload(self) -> Bytes {
+    pub(super) fn payload(&self) -> Bytes {
         match self {
-            Self::Message { payload, .. } | Self::Record { payload, .. } | Self::Unretained(payload) => payload,
-            Self::BestEffort { frame, .. } => frame.into(),
+            Self::Message { payload, .. } | Self::Record { payload, .. } | Self::Unretained(payload) => payload.clone(),
+            Self::BestEffort { frame, .. } => Bytes::copy_from_slice(frame),
         }
     }
+}
+
+/// What became of sealing messages again, in shorter ones.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// It is done; so many of them may arrive twice.
+    Done(u64),
+    /// It cannot be done: they are not all that the stream has from the first of them on.
+    NotWhole,
+    /// Nothing has changed: the disk has no space to begin a stream. [`OutgoingStream::space`] says when to try again.
+    DiskFull,
 }
 
 /// Makes payloads of messages, in order.
@@ -110,10 +121,9 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream + WillStream {
 
     /// Seals what is in messages that are too long now again, in shorter ones, which [`OutgoingStream::next_due`]
     /// gives: what the receiver has not confirmed, or where that is not asked for, what is in these messages, which
-    /// were taken back, oldest first, and then in those that are [`OutgoingStream::unpublished`], which are newer.
-    /// Returns how many messages may arrive twice; `None` where they are not all that the stream has from the first of them
-    /// on.
-    fn cut_again(&mut self, withdrawn: Vec<Bytes>, now: Instant, rng: &mut ThreadRng) -> Result<Option<u64>>;
+    /// are to be taken back once it is done, oldest first, and then in those that are [`OutgoingStream::unpublished`],
+    /// which are newer.
+    fn cut_again(&mut self, waiting: Vec<Bytes>, now: Instant, rng: &mut ThreadRng) -> Result<Cut>;
 
     /// The first bytes of a message, which [`OutgoingStream::seal`] fills in. The message's own are appended to them.
     fn buffer(&self) -> BytesMut;

@@ -6,7 +6,9 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use rand::rngs::ThreadRng;
 
-use super::outgoing::{ConfirmedStream, OutgoingMessage, OutgoingStream, SpoolStream, WillMessage, WillOf, WillStream};
+use super::outgoing::{
+    ConfirmedStream, Cut, OutgoingMessage, OutgoingStream, SpoolStream, WillMessage, WillOf, WillStream,
+};
 use super::unpublished::Unpublished;
 use crate::Result;
 use crate::config::{Config, Mqtt};
@@ -53,10 +55,10 @@ impl OutgoingStream for PlainStream {
         self.max_message
     }
 
-    fn cut_again(&mut self, withdrawn: Vec<Bytes>, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<u64>> {
-        let count = withdrawn.len() as u64;
-        let newer = self.unpublished.take_payloads();
-        for mut message in withdrawn.into_iter().chain(newer) {
+    fn cut_again(&mut self, waiting: Vec<Bytes>, _now: Instant, _rng: &mut ThreadRng) -> Result<Cut> {
+        let count = waiting.len() as u64;
+        let newer = std::mem::take(&mut self.unpublished);
+        for mut message in waiting.into_iter().chain(newer.payloads()) {
             // An empty line is a message, too, whose data is its newline, and one that the broker is to keep.
             loop {
                 let payload = message.split_to(message.len().min(self.max_message));
@@ -67,7 +69,7 @@ impl OutgoingStream for PlainStream {
                 }
             }
         }
-        Ok(Some(count))
+        Ok(Cut::Done(count))
     }
 
     fn next_due(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>> {
@@ -134,14 +136,14 @@ mod tests {
     fn publish(stream: &mut PlainStream, count: usize) -> Vec<Bytes> {
         let (now, rng) = (Instant::now(), &mut rand::rng());
         let due = std::iter::from_fn(|| stream.next_due(now, rng).unwrap());
-        due.take(count).map(OutgoingMessage::into_payload).collect()
+        due.take(count).map(|message| message.payload()).collect()
     }
 
     #[test]
     fn what_is_cut_again_is_counted_and_empty_lines_stay() {
         let mut stream = stream(3);
         let withdrawn = payloads(&["abcdefg", "", "h"]);
-        assert_eq!(stream.cut_again(withdrawn, Instant::now(), &mut rand::rng()).unwrap(), Some(3));
+        assert_eq!(stream.cut_again(withdrawn, Instant::now(), &mut rand::rng()).unwrap(), Cut::Done(3));
         assert_eq!(stream.unpublished(), Pending { messages: 5, bytes: 9 }, "an empty line has its newline");
         assert_eq!(publish(&mut stream, 9), payloads(&["abc", "def", "g", "", "h"]));
         assert_eq!(stream.unpublished(), Pending::default());
@@ -153,7 +155,7 @@ mod tests {
         stream.cut_again(payloads(&["abcdefghijkl", "m"]), now, &mut rng).unwrap();
         let published = publish(&mut stream, 2);
         stream.limit_messages(3);
-        assert_eq!(stream.cut_again(published, now, &mut rng).unwrap(), Some(2), "the others cannot arrive twice");
+        assert_eq!(stream.cut_again(published, now, &mut rng).unwrap(), Cut::Done(2), "the others cannot arrive twice");
         assert_eq!(publish(&mut stream, 9), payloads(&["abc", "d", "efg", "h", "ijk", "l", "m"]));
     }
 }

@@ -14,7 +14,7 @@ use std::time::Instant;
 use rand::rngs::ThreadRng;
 use rustix::event::PollFlags;
 
-use super::failure::{RunResult, SendFailure};
+use super::failure::RunResult;
 use super::gate::Gate;
 use super::last_will::LastWill;
 use super::outgoing::{OutgoingMessage, OutgoingStream};
@@ -22,12 +22,10 @@ use super::reply_topics::ReplyTopics;
 use super::retried_failure::{FailureCause, RetriedFailure};
 use super::source::{MessageSource, NextMessage, Turn};
 use super::timeouts::Timeouts;
-use crate::config::MIN_MESSAGE;
+use crate::Result;
 use crate::event_loop::{BrokerEvent, EventLoop};
 use crate::mqtt::{Client, Refused};
 use crate::report::Reporter;
-use crate::text::count;
-use crate::{Error, Result};
 
 /// What the broker has of a run on each connection: where replies arrive, and what it says if the run dies.
 pub(super) struct Registration {
@@ -202,6 +200,9 @@ impl SendRun<'_> {
                 Ok(Some(event)) => self.handle_event(event, now)?,
                 Ok(None) => {
                     self.source.acknowledged_all()?;
+                    if let Some(refusal) = self.gate.take_uncut() {
+                        self.cut_again(refusal, now)?;
+                    }
                     return self.restore_order(now);
                 }
                 Err(refusal) => self.fail(FailureCause::Refused(refusal.of), refusal.error, now)?,
@@ -243,42 +244,6 @@ impl SendRun<'_> {
             BrokerEvent::Oversize { receipt, .. } => self.events.broker.ack(receipt),
         }
         Ok(())
-    }
-
-    /// The broker bears less than on an earlier connection: what is in messages that are too long now goes in shorter
-    /// ones.
-    fn cut_again(&mut self, refusal: Error, now: Instant) -> RunResult<()> {
-        if self.stream.max_message() > self.events.broker.max_payload(self.stream.topic()) {
-            return self.fail(FailureCause::Refused(Refused::Message), refusal, now);
-        }
-        let in_flight = self.in_flight();
-        let mut withdrawn = Vec::new();
-        for (token, payload) in self.events.broker.withdraw() {
-            self.gate.acknowledged(token);
-            withdrawn.push(payload);
-        }
-        let mut turn = Turn { now, connected: self.events.is_connected(), rng: &mut self.rng };
-        let cut = self.source.cut_again(withdrawn, &mut *self.stream, &mut turn);
-        let Some(duplicates) = cut.map_err(|cause| self.not_resealed(cause, in_flight))? else {
-            return Err(SendFailure::GivenUp(self.source.refused(refusal, in_flight)));
-        };
-        if duplicates > 0 {
-            self.report.warning(format_args!(
-                "the broker now accepts only shorter messages; resent as shorter ones, possibly duplicated: {}",
-                count(duplicates, "message")
-            ));
-        }
-        self.registration.follow(&mut *self.stream, &mut self.events.broker, now, &mut self.rng)?;
-        Ok(())
-    }
-
-    /// Keeps messages to the length that the broker bears, unless that is too little for any: then each is refused.
-    fn limit_messages(&mut self) {
-        let max_message = self.events.broker.max_payload(self.stream.topic());
-        if max_message >= MIN_MESSAGE {
-            let max_record = self.stream.limit_messages(max_message);
-            self.source.limit_records(max_record);
-        }
     }
 }
 

@@ -45,7 +45,7 @@ impl SendRun<'_> {
         self.source.interrupted(cause, self.in_flight())
     }
 
-    /// How the run ends where messages were taken back to be sealed again, and that failed: they are in no count any more, so
+    /// How the run ends where messages were to be sealed again, and that failed: they may be in no count any more, so
     /// `in_flight` is what was in flight before.
     pub(super) fn not_resealed(&mut self, cause: Error, in_flight: Pending) -> SendFailure {
         // As in `interrupted`.

@@ -10,7 +10,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use rand::rngs::ThreadRng;
 
-use super::outgoing::{OutgoingMessage, OutgoingStream};
+use super::outgoing::{Cut, OutgoingMessage, OutgoingStream};
 use crate::mqtt::Token;
 use crate::spool::Pending;
 use crate::stdio::Input;
@@ -123,14 +123,8 @@ pub(super) trait MessageSource {
     fn reseal(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Option<u64>>;
 
     /// The broker takes no messages as long as some that were published, and [`MessageSource::limit_records`] said so:
-    /// what is in them goes in shorter ones. `withdrawn` are those that were taken back, oldest first. Returns as
-    /// [`OutgoingStream::cut_again`].
-    fn cut_again(
-        &mut self,
-        withdrawn: Vec<Bytes>,
-        stream: &mut dyn OutgoingStream,
-        turn: &mut Turn<'_>,
-    ) -> Result<Option<u64>>;
+    /// what is in them goes in shorter ones. `waiting` are those that are to be taken back once it is done, oldest first.
+    fn cut_again(&mut self, waiting: Vec<Bytes>, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Cut>;
 
     /// A message is not delivered although newer ones are: sends it and those after it again, as the beginning of another
     /// sequence, since the receiver drops what comes out of order. Returns how many messages may arrive twice. Called once

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::failure::{SendFailure, cannot_recut};
 use super::intake::{Intake, LOCK_RETRY_INTERVAL};
-use super::outgoing::{OutgoingMessage, OutgoingStream};
+use super::outgoing::{Cut, OutgoingMessage, OutgoingStream};
 use super::source::{Amount, MessageSource, NextMessage, Turn, larger};
 use crate::event_loop::{CLOSE_TIMEOUT, next_deadline};
 use crate::link::unix_time;
@@ -270,16 +270,11 @@ impl MessageSource for Spooled<'_> {
     /// All that is not acknowledged is read again, for another stream of the sequence, in which each record keeps its
     /// position: the receiver drops what it has. The first that is too long is cut once those before it are
     /// acknowledged.
-    fn cut_again(
-        &mut self,
-        _withdrawn: Vec<Bytes>,
-        stream: &mut dyn OutgoingStream,
-        turn: &mut Turn<'_>,
-    ) -> Result<Option<u64>> {
+    fn cut_again(&mut self, _waiting: Vec<Bytes>, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Cut> {
         (self.published, self.is_record_whole) = (VecDeque::new(), true);
         stream.reseal_records(&mut self.spool, turn.now)?;
         self.spool.rewind()?;
-        Ok(Some(0))
+        Ok(Cut::Done(0))
     }
 
     fn restart_sequence(&mut self, stream: &mut dyn OutgoingStream, now: Instant) -> Result<u64> {
@@ -371,9 +366,9 @@ impl MessageSource for Spooled<'_> {
     fn refused(&self, refusal: Error, _in_flight: Pending) -> Error {
         // What is too long is not lost here.
         self.ended_by(match refusal.exit() {
-            Exit::DataLost => {
-                refusal.exit_as(Exit::TryAgain).and_hint("the next run then cuts the messages in the spool")
-            }
+            Exit::DataLost => refusal
+                .exit_as(Exit::TryAgain)
+                .and_hint("with a lower `max_message`, the next run cuts those in the spool"),
             _ => refusal,
         })
     }

@@ -23,9 +23,9 @@ impl Unpublished {
         self.0.pop_front()
     }
 
-    /// What is in all of them, to be made into others.
-    pub(super) fn take_payloads(&mut self) -> impl Iterator<Item = Bytes> + use<> {
-        std::mem::take(&mut self.0).into_iter().map(OutgoingMessage::into_payload)
+    /// What is in all of them.
+    pub(super) fn payloads(&self) -> impl Iterator<Item = Bytes> {
+        self.0.iter().map(OutgoingMessage::payload)
     }
 
     /// How many there are.

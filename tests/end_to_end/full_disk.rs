@@ -7,10 +7,12 @@ use std::process::Command;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::broker::Broker;
+use crate::broker::{Broker, Options};
 use crate::device::{Device, LINK, M2S, Pair, readings};
 use crate::hostile::{Fate, HostileBroker, paired};
 use crate::process::{Ended, Process, wait_until};
+use crate::server::{Server, carry};
+use crate::versions::{pair_in, swallow};
 
 /// What is said once each: that there is no space, and that there is some again.
 const WAITS: &str = "the disk is full; waiting for space to record ";
@@ -313,4 +315,46 @@ fn a_will_is_left_once_there_is_space() {
     end_by(sender, Signal::KILL);
     receiver.wait_for_stdout(b"it died\n");
     receiver.stop().succeeded();
+}
+
+/// The messages of the first connection are too long for the broker behind the next one. The first write takes the number of
+/// the stream that they are in.
+#[test]
+fn what_is_too_long_now_is_cut_once_there_is_space() {
+    let broker = Broker::with(Options { max_packet_size: Some(4000), ..Options::default() });
+    let port = broker.port();
+    let input = [&b"first\n"[..], &vec![b'x'; 40_000], b"\nlast\n"].concat();
+    for confirm in [&[][..], &["--confirm"]] {
+        let pair = pair_in(&broker, "5", "5");
+        let relay = Server::start(move |number, stream| match number {
+            0 => swallow(stream, 40_000, &[]),
+            _ => carry(stream, port),
+        });
+        let receiver = pair.slave.listen(&[]);
+        let through = format!("port={}", relay.port());
+        let mut sender = sending_without_space(&pair, &[confirm, &["--each", "-o", &through]].concat(), "2..3");
+        sender.write(&input);
+        sender.close_stdin();
+        let ended = sender.wait();
+        assert_waited(&ended.stderr, "what is sent");
+        ended.succeeded();
+        receiver.wait_for_stdout(&input);
+        let ended = receiver.stop().succeeded().wrote(&input);
+        assert!(!ended.stderr.contains("gap"), "{}", ended.stderr);
+    }
+}
+
+/// Where a directory takes no new name, the file of that name is not left behind.
+#[test]
+fn a_spool_takes_input_once_there_is_space_in_its_directory() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    pair.master.send_all(&["--spool", "spool"], "before\n").succeeded();
+    let receiver = pair.slave.listen(&["--once"]);
+    let tool = pair.master.send(&["--spool", "spool", LINK]);
+    let mut sender = without_space_for("fsync", &pair.master, &tool, &pair.master.path().join("spool"), "1..3");
+    sender.write("line\n");
+    sender.close_stdin();
+    sender.wait().succeeded();
+    receiver.wait().succeeded().wrote(b"line\n");
 }

@@ -23,7 +23,7 @@ fn in_version<'a>(port: &'a str, mode: &'a str, suite: &'a str, version: &'a str
 }
 
 /// Two ends that trust each other, each with its own version.
-fn pair_in(broker: &Broker, master: &str, slave: &str) -> Pair {
+pub(crate) fn pair_in(broker: &Broker, master: &str, slave: &str) -> Pair {
     let port = broker.port().to_string();
     let pair = Pair::enrolled(broker, "gcm");
     pair.master.configure(&in_version(&port, "master", "gcm", master));
@@ -102,7 +102,7 @@ fn what_is_in_a_spool_is_cut_to_the_limit_of_the_broker() {
 }
 
 /// Takes a connection of MQTT 5 until so many bytes came, with these properties in CONNACK; acknowledges none of them.
-fn swallow(mut stream: TcpStream, bytes: usize, properties: &[u8]) {
+pub(crate) fn swallow(mut stream: TcpStream, bytes: usize, properties: &[u8]) {
     let mut buffer = [0; 1 << 14];
     let mut total = stream.read(&mut buffer).unwrap();
     let len = u8::try_from(properties.len()).unwrap();

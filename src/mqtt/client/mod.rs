@@ -180,6 +180,11 @@ impl Client {
         self.session.publish(topic, payload, qos, retain)
     }
 
+    /// As [`ClientSession::uncarried`].
+    pub(crate) fn uncarried(&self) -> Vec<Bytes> {
+        self.session.uncarried()
+    }
+
     /// As [`ClientSession::withdraw`].
     pub fn withdraw(&mut self) -> Vec<(Token, Bytes)> {
         self.session.withdraw()

@@ -144,6 +144,11 @@ impl ClientSession {
         Ok(token)
     }
 
+    /// The payloads that [`withdraw`](Self::withdraw) would take back now.
+    pub(super) fn uncarried(&self) -> Vec<Bytes> {
+        self.outgoing.uncarried()
+    }
+
     /// Takes back what was published and this connection has not carried, oldest first: [`Event::TooLong`] says why
     /// that may be of use. Nothing more is heard of it. What is published next goes in its place.
     pub fn withdraw(&mut self) -> Vec<(Token, Bytes)> {

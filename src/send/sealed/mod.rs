@@ -26,7 +26,7 @@ use self::confirms::Confirms;
 use self::ended_streams::EndedStreams;
 use self::switching::{ActiveStream, SealingState};
 use super::SendOptions;
-use super::outgoing::{OutgoingMessage, OutgoingStream};
+use super::outgoing::{Cut, OutgoingMessage, OutgoingStream};
 use super::unpublished::Unpublished;
 use crate::crypto::schedule::{Digest, Topics};
 use crate::link::Link;
@@ -217,21 +217,12 @@ impl OutgoingStream for SealedStream {
         self.max_message
     }
 
-    fn cut_again(&mut self, withdrawn: Vec<Bytes>, now: Instant, rng: &mut ThreadRng) -> Result<Option<u64>> {
-        if self.confirms.are_asked_for() {
-            self.count_stream_below(self.confirms.first_unconfirmed());
-            return self.reseal_unconfirmed(now, rng).map(Some);
+    fn cut_again(&mut self, waiting: Vec<Bytes>, now: Instant, rng: &mut ThreadRng) -> Result<Cut> {
+        if !self.space.may_write(now) {
+            return Ok(Cut::DiskFull);
         }
-        let count = withdrawn.len() as u64;
-        // What was not published follows in the same stream, which is left: it is sealed again, too, or its position would
-        // come before that of what was withdrawn.
-        let messages: Vec<_> = withdrawn.into_iter().chain(self.unpublished.take_payloads()).collect();
-        let Some(first) = self.state.stream().and_then(|stream| stream.sender.tail_from(&messages)) else {
-            return Ok(None);
-        };
-        self.count_stream_below(first);
-        self.reseal_messages(first, |_| messages, now, rng)?;
-        Ok(Some(count))
+        let cut = self.cut_shorter(waiting, now, rng);
+        Ok(self.space.unless_full(cut, now)?.unwrap_or(Cut::DiskFull))
     }
 
     fn buffer(&self) -> BytesMut {

@@ -20,7 +20,7 @@ use rand::rngs::ThreadRng;
 
 use super::confirms::Confirms;
 use super::{OutgoingStream, SealedStream};
-use crate::send::outgoing::OutgoingMessage;
+use crate::send::outgoing::{Cut, OutgoingMessage};
 use crate::session::Session;
 use crate::stream::{Content, Continues, Sender, SentTime};
 use crate::{Error, Exit, Result};
@@ -252,6 +252,36 @@ impl SealedStream {
         self.reseal_messages(first, |confirms| confirms.take_unconfirmed(now).collect(), now, rng)?;
         self.confirms.retransmit_all(now);
         Ok(count)
+    }
+
+    /// Seals what waits again, as [`OutgoingStream::cut_again`].
+    ///
+    /// # Errors
+    /// As [`SealedStream::reseal_messages`].
+    pub(super) fn cut_shorter(&mut self, waiting: Vec<Bytes>, now: Instant, rng: &mut ThreadRng) -> Result<Cut> {
+        if self.confirms.are_asked_for() {
+            self.count_stream_below(self.confirms.first_unconfirmed());
+            return self.reseal_unconfirmed(now, rng).map(Cut::Done);
+        }
+        let count = waiting.len() as u64;
+        if count == 0 {
+            return Ok(Cut::Done(0));
+        }
+        // What was not published follows in the same stream, which is left: it is sealed again, too, or its position would
+        // come before that of what waits.
+        let unpublished = std::mem::take(&mut self.unpublished);
+        let messages: Vec<_> = waiting.into_iter().chain(unpublished.payloads()).collect();
+        let cut = match self.state.stream().and_then(|stream| stream.sender.tail_from(&messages)) {
+            None => Ok(Cut::NotWhole),
+            Some(first) => {
+                self.count_stream_below(first);
+                self.reseal_messages(first, |_| messages, now, rng).map(|()| Cut::Done(count))
+            }
+        };
+        if !matches!(cut, Ok(Cut::Done(_))) {
+            self.unpublished = unpublished;
+        }
+        cut
     }
 
     /// Seals the messages of the stream again from the one with the seq `first` on, in a stream of the current session

@@ -262,6 +262,13 @@ impl OutgoingPublishes {
         Some(self.acknowledge(serial))
     }
 
+    /// The payloads of what this connection has not carried, oldest first.
+    pub(super) fn uncarried(&self) -> Vec<Bytes> {
+        let publishes = (self.first_serial..).zip(&self.publishes).filter(|(serial, _)| *serial >= self.next_serial);
+        let waiting = publishes.filter(|(_, publish)| publish.state == PublishState::Publishing);
+        waiting.map(|(_, publish)| publish.payload.clone()).collect()
+    }
+
     /// Takes back what this connection has not carried, oldest first: nothing more is heard of it.
     ///
     /// Its numbers stay used, as a broker that kept the session may know them from an earlier connection.

@@ -3,7 +3,8 @@
 //!
 //! One device in virtual time: two processes take turns, with and without a spool and confirms, under two sessions; a broker
 //! that loses, repeats and reorders until it is acknowledged; and a receiver whose standard output takes what it accepted in any
-//! order that keeps that of each chain. What happens is drawn from a deck.
+//! order that keeps that of each chain. What happens is drawn from a deck. At the end, the device tells of its streams until
+//! all is known: what is reported later than it could be is not seen here, but in `kill`.
 
 mod device;
 mod world;
@@ -17,7 +18,7 @@ use self::world::World;
 use super::*;
 use crate::stream::{Origin, ReservedStream};
 
-/// Histories for each claim and pair of modes. Ten times as many held as well.
+/// Histories for each claim and pair of modes.
 const SEEDS: u64 = 15;
 
 /// What may happen.

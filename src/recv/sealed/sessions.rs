@@ -75,7 +75,8 @@ impl UsableSessions {
         self.loaded.fingerprint(peer).is_some() && !self.link.loaded_of(peer).is_empty()
     }
 
-    /// Gives the receiver the sessions with a peer that are usable now, new ones with what was received under them.
+    /// Gives the receiver the sessions with a peer that are usable now, new ones with what was received under them. A peer
+    /// whose file is gone or damaged is not loaded any more: once there is another one, that is loaded as any peer's.
     fn adopt(&mut self, peer: PeerKey, received: &ReceiveState) {
         let stored = self.link.loaded_of(peer).first().map(|stored| stored.session.peer);
         let Some(fingerprint) = stored.or_else(|| self.loaded.fingerprint(peer)) else { return };
@@ -92,7 +93,11 @@ impl UsableSessions {
             self.visible_from.entry(id).or_insert_with(|| streams.known_end());
             self.receiver.restore(id, streams);
         }
-        self.loaded.insert(peer, fingerprint);
+        if stored.is_some() {
+            self.loaded.insert(peer, fingerprint);
+        } else {
+            self.loaded.remove(peer);
+        }
     }
 
     /// `log` takes note of the sessions that came or went since the last call, in each file that changed. This comes

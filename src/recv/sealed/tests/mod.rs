@@ -282,6 +282,29 @@ fn a_question_to_a_peer_that_is_loaded_is_answered_as_of_the_last_look() {
     assert_eq!(gateway.answer(&question), None);
 }
 
+/// As after `sts-pair --end` here, and a new pairing.
+#[test]
+fn a_peer_whose_file_came_back_is_heard_whether_it_asks_or_sends_first() {
+    for asks in [false, true] {
+        let mut gateway = Gateway::new();
+        let old = gateway.agree(0, 1);
+        gateway.look();
+        assert_eq!(gateway.receive(&message(&mut sender(&old, 0))), Ok(()));
+        fs::remove_file(gateway.path(0)).unwrap();
+        gateway.look();
+        let new = gateway.agree(0, 2);
+        gateway.look();
+        assert!(gateway.sessions.may_be_usable(new.id) && !gateway.sessions.may_be_usable(old.id));
+        if asks {
+            let question = SessionQuery::new(new.clone(), new.id, &mut StdRng::seed_from_u64(1));
+            let answer = gateway.answer(&question.frame()).unwrap();
+            assert_eq!(question.is_present(&answer.frame), Ok(true));
+        }
+        assert_eq!(gateway.receive(&message(&mut sender(&new, 0))), Ok(()), "{asks}");
+        assert_eq!(gateway.loaded(), [new.id]);
+    }
+}
+
 #[test]
 fn a_file_that_is_removed_or_damaged_takes_its_sessions_along() {
     for damage in [None, Some("damaged")] {

@@ -170,10 +170,11 @@ fn over_tls(endpoint: &Endpoint) -> Option<String> {
 /// What to write where a server speaks HTTP on a port for MQTT.
 fn web_socket(endpoint: &Endpoint) -> String {
     let over = Endpoint { web_socket: Some(DEFAULT_PATH.to_owned()), ..endpoint.clone() };
+    let usual_port = if endpoint.tls.is_some() { MQTTS_PORT } else { MQTT_PORT };
     match (over.missing_layer(), &over.address) {
         (None, BrokerAddress::Tcp(_)) => {
             format!(
-                "write url = {}://{endpoint}{DEFAULT_PATH}, or set `port` to the one for MQTT, usually {MQTT_PORT}",
+                "write url = {}://{endpoint}{DEFAULT_PATH}, or set `port` to the one for MQTT, usually {usual_port}",
                 over.scheme()
             )
         }

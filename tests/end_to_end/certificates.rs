@@ -20,6 +20,8 @@ pub(crate) enum Kind {
     NotYetValid,
     /// For this name instead.
     Of(&'static str),
+    /// As [`Kind::Good`], and of an authority, too: what `openssl req -x509` makes.
+    Ca,
 }
 
 /// An authority, and what it signed.
@@ -78,10 +80,13 @@ fn params(kind: Kind) -> CertificateParams {
     let name = if let Kind::Of(name) = kind { name } else { "localhost" };
     let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
     params.distinguished_name.push(DnType::CommonName, name);
+    if matches!(kind, Kind::Ca) {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    }
     (params.not_before, params.not_after) = match kind {
         Kind::Expired => (date_time_ymd(2001, 2, 3), date_time_ymd(2004, 5, 6)),
         Kind::NotYetValid => (date_time_ymd(2101, 2, 3), date_time_ymd(2104, 5, 6)),
-        Kind::Good | Kind::Rsa | Kind::Of(_) => (date_time_ymd(2001, 2, 3), date_time_ymd(2104, 5, 6)),
+        Kind::Good | Kind::Rsa | Kind::Of(_) | Kind::Ca => (date_time_ymd(2001, 2, 3), date_time_ymd(2104, 5, 6)),
     };
     params
 }

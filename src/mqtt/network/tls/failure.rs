@@ -26,6 +26,9 @@ const MAX_FIRST_SHOWN: usize = 16;
 const MAX_NAMES: usize = 8;
 const MAX_NAME_LEN: usize = 80;
 
+/// What the verifier says of a broker that shows the certificate of an authority as its own.
+const CA_AS_BROKER: &str = "CaUsedAsEndEntity";
+
 /// How a key is compared, before somebody pins it.
 const COMPARE: &str = "if the broker itself shows the same one (openssl x509 -in CERTIFICATE -noout -pubkey \
     | openssl pkey -pubin -outform DER | openssl dgst -sha256 -binary | openssl base64)";
@@ -94,16 +97,29 @@ impl Judge {
                 let why = format!("the broker's certificate is not valid before {}", utc(not_before.as_secs()));
                 return dated(&why, time.as_secs(), "set this device's clock");
             }
-            CertificateError::NotValidForNameContext { expected, presented } => (
-                format!("the broker's certificate is for {}, not for {}", names(presented), expected.to_str()),
-                "set `host` to a name that is in the certificate".to_owned(),
-            ),
+            CertificateError::NotValidForNameContext { expected, presented } => {
+                let why =
+                    format!("the broker's certificate is for {}, not for {}", names(presented), expected.to_str());
+                let renew = || format!("renew the certificate with subjectAltName = {}", expected.to_str());
+                let hint = if presented.is_empty() {
+                    renew()
+                } else {
+                    "set `host` to a name that is in the certificate".to_owned()
+                };
+                (why, hint)
+            }
             CertificateError::ApplicationVerificationFailure => self.other_key(),
             // An authority that was made anew has the same name, and another key.
             CertificateError::UnknownIssuer
             | CertificateError::BadSignature
             | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
                 (self.unknown_issuer().to_owned(), self.ways_to_trust())
+            }
+            CertificateError::Other(error) if error.to_string() == CA_AS_BROKER => {
+                let why = "the broker's certificate is one of an authority (CA:TRUE), as a self-signed one often is";
+                let renew = "have the broker use a certificate with CA:FALSE";
+                let pin = self.trust_this_key().map(|pin| format!("; or, without `ca_file`, {pin}"));
+                (why.to_owned(), format!("{renew}{}", pin.unwrap_or_default()))
             }
             other => {
                 let why = format!("the broker's certificate is not acceptable: {}", tame(&other.to_string()));
@@ -128,18 +144,19 @@ impl Judge {
     /// What to write to trust this broker.
     fn ways_to_trust(&self) -> String {
         let ca = "set `ca_file` to the certificate of the authority that signed it";
-        match self.verifier.shown() {
-            Some(key) if self.verifier.pin().is_none() => {
-                format!("{ca}; or trust just this key, {COMPARE}: tls_pin = {key}")
-            }
-            _ => ca.to_owned(),
-        }
+        self.trust_this_key().map_or_else(|| ca.to_owned(), |pin| format!("{ca}; or {pin}"))
+    }
+
+    /// What to write to trust this broker alone, if nothing is pinned yet.
+    fn trust_this_key(&self) -> Option<String> {
+        let key = self.verifier.shown().filter(|_| self.verifier.pin().is_none())?;
+        Some(format!("trust just this key, {COMPARE}: tls_pin = {key}"))
     }
 
     fn other_key(&self) -> (String, String) {
         let shown = self.verifier.shown().as_ref().map(KeyPin::to_string).unwrap_or_default();
         let why = format!("the broker's key is not the one in `tls_pin`: {shown}");
-        (why, format!("if the broker was given a new key, {COMPARE}: tls_pin = {shown}"))
+        (why, format!("the broker may have a new key; trust that {COMPARE}: tls_pin = {shown}"))
     }
 
     fn alert(&self, alert: AlertDescription) -> ConnectionLost {
@@ -218,11 +235,12 @@ fn incompatible_version() -> ConnectionLost {
 
 /// `HandshakeFailure` as `handshake failure`.
 fn alert_name(alert: AlertDescription) -> String {
-    let mut name = String::new();
+    let (mut name, mut last) = (String::new(), ' ');
     for c in format!("{alert:?}").chars() {
-        let begins_word = c.is_ascii_uppercase() && name.ends_with(|last: char| last.is_ascii_lowercase());
+        let begins_word = c.is_ascii_uppercase() && last.is_ascii_lowercase();
         name.extend(begins_word.then_some(' '));
         name.push(c.to_ascii_lowercase());
+        last = c;
     }
     name
 }
@@ -334,6 +352,16 @@ mod tests {
         assert_eq!(judge.failure(&passing, record).finality(), Finality::Passing);
         let certificate = Error::InvalidCertificate(CertificateError::UnknownIssuer);
         assert_eq!(judge.failure(&certificate, record).finality(), Finality::Final);
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_words() {
+        let said = |error| judge(true).failure(&Error::InvalidCertificate(error), None);
+        let expected = "broker.example".try_into().unwrap();
+        let lost = said(CertificateError::NotValidForNameContext { expected, presented: Vec::new() });
+        assert!(lost.hint_text().unwrap().contains("subjectAltName = broker.example"), "{lost}");
+        let lost = judge(true).failure(&Error::AlertReceived(AlertDescription::UnknownCA), None);
+        assert!(lost.to_string().ends_with("(TLS alert: unknown ca)"), "{lost}");
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub(super) fn contested(times: u32) -> String {
 pub(super) enum Reachability {
     /// No attempt to connect has ended.
     Unknown,
-    /// Since then. The one before ended in this way, which is not over before a subscription is accepted.
+    /// Connected since then; `after` is the outage before, if it is not over until a subscription is accepted.
     Connected { since: Instant, after: Option<Outage> },
     /// The connection was lost, or the last attempt failed, for this reason. The user was told: once per outage,
     /// however many attempts fail.

@@ -66,7 +66,7 @@ pub(super) fn report(claim: &Claim, own: &Fingerprint) -> Error {
             .because("it sends pairing requests, as this device does")
             .hint("set sts_mode to slave on one of the two devices"),
         Claim::OtherSlave => Error::new(Exit::Config, "another device answers on this link (unverified)")
-            .because("a device that wants to pair got two answers")
+            .because("a device that is pairing got two answers")
             .hint("if two gateways have this configuration, run sts-pair and sts-recv on only one of them"),
     }
 }

@@ -69,7 +69,7 @@ pub(super) struct Gate<'a> {
     /// What limits messages per time.
     paces: Vec<Pace>,
     data_in_flight: DataInFlight,
-    /// Messages are too long for the broker, and wait for space on the disk to be cut: the broker's word.
+    /// Why the broker does not accept messages that are too long, while they wait for space on the disk to be cut.
     uncut: Option<Error>,
 }
 

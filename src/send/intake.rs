@@ -200,7 +200,7 @@ impl<'a> Intake<'a> {
             Some(Appended::DiskFull) => "the disk is full",
             Some(Appended::Busy | Appended::Records(_)) => "another sts-send keeps it locked",
             None if self.is_refused => "the run ends at this line",
-            None => "that failed",
+            None => "the spool cannot be written",
         };
         if self.unwritten.is_empty() {
             return Error::new(Exit::TryAgain, what).because(format_args!("{reason}; nothing was lost"));

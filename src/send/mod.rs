@@ -31,9 +31,9 @@
 //! by time. `gate` is the one way to the client, with all that limits it: its head is the recipe for another limit.
 //! `unpublished` has the messages that a stream has made and not published. `run_end` has how the run ends, and the
 //! count of the data that is not delivered then. `replies` has the receiver's replies, with `--confirm`; `timeouts`
-//! says when a run that waits gives up, and `missing` whom it names then; `overtaken` has what a run does where the broker
-//! accepts messages out of order, `shorter` what it does where that no longer accepts messages as long as before; `retried_failure` has what would end a run
-//! with a spool, while its input is open.
+//! says when a run that waits gives up, and `missing` whom it names then. `overtaken` has what a run does if the broker
+//! accepts messages out of order, and `shorter` if it accepts only shorter ones than before. `retried_failure` has what
+//! would end a run with a spool, while its input is open.
 
 mod busy_spool;
 mod data_in_flight;

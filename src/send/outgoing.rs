@@ -75,7 +75,7 @@ impl OutgoingMessage {
 /// What became of sealing messages again, in shorter ones.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Cut {
-    /// It is done; so many of them may arrive twice.
+    /// It is done; this many messages may arrive twice.
     Done(u64),
     /// It cannot be done: they are not all that the stream has from the first of them on.
     NotWhole,
@@ -119,10 +119,9 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream + WillStream {
     /// The most bytes that a message has from now on.
     fn max_message(&self) -> usize;
 
-    /// Seals what is in messages that are too long now again, in shorter ones, which [`OutgoingStream::next_due`]
-    /// gives: what the receiver has not confirmed, or where that is not asked for, what is in these messages, which
-    /// are to be taken back once it is done, oldest first, and then in those that are [`OutgoingStream::unpublished`],
-    /// which are newer.
+    /// Reseals messages that are now too long, as shorter ones, which [`OutgoingStream::next_due`] gives. With
+    /// confirms, these are all that the receiver has not confirmed. Without, they are those in `waiting`, oldest first,
+    /// which the caller takes back once this is done, and then the newer ones in [`OutgoingStream::unpublished`].
     fn cut_again(&mut self, waiting: Vec<Bytes>, now: Instant, rng: &mut ThreadRng) -> Result<Cut>;
 
     /// The first bytes of a message, which [`OutgoingStream::seal`] fills in. The message's own are appended to them.

@@ -1,9 +1,10 @@
-//! Messages that the broker accepts out of order: it refuses one, which MQTT 5 lets it do for a moment, and accepts others that
-//! were under way behind it.
+//! Messages that the broker accepts out of order: it refuses one, as MQTT 5 allows, and accepts later ones that were
+//! already under way.
 //!
-//! The receiver reports the refused one as a gap, and drops it if it comes later. So it is not sent again as it is. A run with
-//! a spool sends it and all that follow as the beginning of another sequence; a run without one ends, since it has not kept what
-//! follows. With `--confirm` nothing is to be done: the receiver accepts the messages of such a stream in order only.
+//! The receiver reports the refused one as a gap, and drops it if it comes later, so it is not resent as it is. A run
+//! with a spool sends it, and all that follow, as the beginning of another sequence. A run without one ends, since it
+//! has not kept those that follow. With `--confirm` there is nothing to do: the receiver accepts the messages of such a
+//! stream in order only.
 
 use std::time::Instant;
 
@@ -44,6 +45,6 @@ impl SendRun<'_> {
 /// The order of messages is lost.
 fn overtaken() -> Error {
     Error::new(Exit::Unavailable, "the broker refused a message and accepted later ones")
-        .because("the receiver drops what comes out of order")
-        .hint("with --confirm or --spool, what a broker refuses for a moment is sent again")
+        .because("the receiver drops messages that arrive out of order")
+        .hint("with --confirm or --spool, a message that the broker refuses for a moment is resent")
 }

@@ -73,9 +73,9 @@ impl RetriedFailure {
         self.last = Some(LastFailure { cause, error, at: now });
     }
 
-    /// The connection is lost, or an attempt failed: what was refused before may be accepted by the broker that is there
-    /// next. If that is how the broker refused it, it did so in this turn. Who refuses a message may also close one
-    /// connection after another for it: then only a failed attempt says that the broker is away.
+    /// The connection is lost, or an attempt failed: forgets an earlier refusal, as the next broker may not repeat it.
+    /// A refusal in this turn stays: it is what ended the connection. So does a refused message until an attempt fails:
+    /// a broker may refuse it by closing one connection after another, and is not away then.
     pub(super) fn disconnected(&mut self, now: Instant) {
         let is_attempt = !std::mem::take(&mut self.was_accepted);
         self.last.take_if(|LastFailure { cause, at, .. }| {

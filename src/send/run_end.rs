@@ -114,7 +114,7 @@ impl SendRun<'_> {
         if !self.source.is_delivered() {
             return Err(self.refused(error.clone()));
         }
-        self.report.info(format_args!("everything was delivered, but not the end of the stream: {error}"));
+        self.report.info(format_args!("all that was read was delivered, but not the end of the stream: {error}"));
         Ok(true)
     }
 

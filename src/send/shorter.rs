@@ -14,7 +14,7 @@ use crate::mqtt::Refused;
 use crate::text::count;
 
 /// Why what is too long cannot go in shorter messages.
-const NOT_CUT: &str = "it cannot be cut, since what follows it is in another stream or acknowledged already";
+const NOT_CUT: &str = "it cannot be cut, because later messages are in another stream or already acknowledged";
 
 impl SendRun<'_> {
     /// The broker bears less than on an earlier connection: what is in messages that are too long now goes in shorter

@@ -368,7 +368,7 @@ impl MessageSource for Spooled<'_> {
         self.ended_by(match refusal.exit() {
             Exit::DataLost => refusal
                 .exit_as(Exit::TryAgain)
-                .and_hint("with a lower `max_message`, the next run cuts those in the spool"),
+                .and_hint("with a lower `max_message`, the next run cuts the messages in the spool"),
             _ => refusal,
         })
     }

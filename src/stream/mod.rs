@@ -45,8 +45,8 @@ mod tests;
 
 /// Most bytes that a sender has unconfirmed, and so the most that its receiver keeps of what came too early.
 pub(crate) const MAX_UNCONFIRMED: usize = 2 << 20;
-/// Most ranges of messages that a receiver says it has, the lowest ones. Its sender hears of those after them when the first ones
-/// are one.
+/// Most ranges of messages that a receiver reports: the lowest ones. Its sender hears of higher ones once some of these
+/// have merged.
 pub(crate) const MAX_SACK_RANGES: usize = 256;
 
 pub(crate) use self::accept::{Accepted, AcceptedWill};

@@ -465,7 +465,7 @@ fn a_disk_that_is_full_from_the_start_is_waited_for() {
     receiver.stop().succeeded().wrote(b"one\n");
 }
 
-/// No time helps against such a limit, other than against a full disk.
+/// Unlike with a full disk, waiting does not help against such a limit.
 #[test]
 fn a_limit_on_the_size_of_files_ends_a_run_and_is_named() {
     let broker = Broker::start();
@@ -478,7 +478,13 @@ fn a_limit_on_the_size_of_files_ends_a_run_and_is_named() {
     let ended = Process::spawn_with(command, readings(20_000)).wait();
     ended.failed(
         &[65],
-        &["cannot write", "File too large", "not written to the spool, since that failed", "hint: ", "ulimit -f"],
+        &[
+            "cannot write",
+            "File too large",
+            "not written to the spool, since the spool cannot be written",
+            "hint: ",
+            "ulimit -f",
+        ],
     );
 }
 

@@ -163,9 +163,9 @@ impl ClientSession {
         self.outgoing.overtaken()
     }
 
-    /// Takes back what is published and not under way, what the broker refused included. Nothing more is heard of it. To be
-    /// called until [`overtaken`](Self::overtaken) says that there is no such message; what is published then is sent one after
-    /// the other until the connection ends.
+    /// Takes back all that is published but not under way, including what the broker refused. Nothing more is heard of
+    /// it. To be called until [`overtaken`](Self::overtaken) is `None`; from then until the connection ends, each
+    /// message is sent after the one before it is acknowledged.
     pub(super) fn withdraw_overtaken(&mut self) -> Vec<Token> {
         self.outgoing.withdraw_overtaken()
     }

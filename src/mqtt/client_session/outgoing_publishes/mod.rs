@@ -282,8 +282,9 @@ impl OutgoingPublishes {
         self.refused.overtaken().map(Token)
     }
 
-    /// Takes back what the broker refused, too, in any case what is not under way. Once nothing is, no message counts as
-    /// overtaken any more, and until the connection ends each one is sent when the one before it is acknowledged.
+    /// Takes back all that is not under way, including what the broker refused. Once nothing is under way, no message
+    /// counts as overtaken any more, and until the connection ends, each message is sent after the one before it is
+    /// acknowledged.
     pub(super) fn withdraw_overtaken(&mut self) -> Vec<Token> {
         let withdrawn = self.take_back(|_, publish| publish.position == UNSENT);
         if self.unacknowledged.messages == 0 {

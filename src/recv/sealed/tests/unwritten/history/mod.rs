@@ -1,5 +1,5 @@
-//! Claim: between whatever the receiver is killed, each message that a device sent is written, or reported as lost with its exact
-//! range, and nothing is reported that was written.
+//! Claim: whenever the receiver is killed, each message that a device sent is written, or reported as lost with its
+//! exact range, and no message that was written is reported as lost.
 //!
 //! One device in virtual time: two processes take turns, with and without a spool and confirms, under two sessions; a broker
 //! that loses, repeats and reorders until it is acknowledged; and a receiver whose standard output takes what it accepted in any

@@ -1,8 +1,9 @@
 //! The configuration as it is used: of each key the value and where it was set, for `sts-pair --check`.
 
+use super::address::Address;
 use super::keys::{ConfigKey, KEY_NAMES};
 use super::settings::{Override, Settings};
-use super::{Config, ConfigSource};
+use super::{BrokerAddress, Config, ConfigSource};
 use crate::Result;
 use crate::text::tame;
 
@@ -31,22 +32,42 @@ impl Config {
         overrides: &[Override],
     ) -> Result<Vec<EffectiveValue>> {
         let settings = Settings::parse(source, text, overrides)?;
+        let url = settings.get(ConfigKey::Host);
         let mut values: Vec<EffectiveValue> = Vec::new();
         let mut last = None;
         for (name, key) in KEY_NAMES {
             // Names of one key stand together.
             let is_repeated = last.replace(key) == Some(key);
-            let value = match settings.get(key) {
-                Some(setting) if setting.name == name => {
+            let from_url = url.and_then(|url| Some((self.value_in_url(key, url.value)?, url)));
+            let value = match (settings.get(key), from_url) {
+                (Some(setting), Some((value, url))) if url.on_command_line() && !setting.on_command_line() => {
+                    EffectiveValue { name, value, origin: url.location() }
+                }
+                (Some(setting), _) if setting.name == name => {
                     EffectiveValue { name, value: masked(key, setting.value), origin: setting.location() }
                 }
-                Some(_) => continue,
-                None if is_repeated => continue,
-                None => EffectiveValue { name, value: self.default_of(key), origin: "default".to_owned() },
+                (Some(_), _) => continue,
+                (None, _) if is_repeated => continue,
+                (None, Some((value, url))) => EffectiveValue { name, value, origin: url.location() },
+                (None, None) => EffectiveValue { name, value: self.default_of(key), origin: "default".to_owned() },
             };
             values.push(value);
         }
         Ok(values)
+    }
+
+    /// What `url`, or `host`, says of another key; `None` if it says nothing of it. The ports of several nodes are separated
+    /// as the nodes are.
+    fn value_in_url(&self, key: ConfigKey, url: &str) -> Option<String> {
+        let Address { hosts, login, .. } = Address::parse(url).ok()?;
+        match (key, &self.mqtt.endpoint.address, login) {
+            (ConfigKey::Port, BrokerAddress::Tcp(nodes), _) if hosts.iter().any(|(_, port)| port.is_some()) => {
+                Some(nodes.iter().map(|node| node.port.to_string()).collect::<Vec<_>>().join(","))
+            }
+            (ConfigKey::Username, _, Some((username, _))) => Some(tame(&username)),
+            (ConfigKey::Password, _, Some((_, Some(_)))) => Some(MASK.to_owned()),
+            _ => None,
+        }
     }
 
     /// What a key that is not set amounts to.
@@ -123,6 +144,8 @@ mod tests {
         assert_eq!(of(&values, "sts_mode"), ("master", "plant.conf, line 1"));
         assert_eq!(of(&values, "url"), ("mqtts://********@b.example", "plant.conf, line 4"));
         assert_eq!(of(&values, "port"), ("8883", "default"));
+        assert_eq!(of(&values, "username"), ("me", "plant.conf, line 4"));
+        assert_eq!(of(&values, "password"), ("********", "plant.conf, line 4"));
         assert_eq!(of(&values, "aes"), ("gcm", "default"));
         assert_eq!(of(&values, "keep_alive"), ("60", "default"));
         assert_eq!(of(&values, "clientid"), ("", "default"));
@@ -132,6 +155,28 @@ mod tests {
         let values = effective(plain, &[]);
         assert_eq!(of(&values, "password"), ("********", "plant.conf, line 5"));
         assert_eq!(values.iter().filter(|it| ["ip", "host", "url"].contains(&it.name)).count(), 1);
+    }
+
+    #[test]
+    fn what_the_address_carries_has_its_origin() {
+        let link = "sts_mode = nosec\nsubtop = a\npubtop = b\n";
+        let values = effective(&format!("{link}url = mqtt://u@b.example:21883\n"), &[]);
+        for (name, expected) in [
+            ("port", ("21883", "plant.conf, line 4")),
+            ("username", ("u", "plant.conf, line 4")),
+            ("password", ("", "default")),
+        ] {
+            assert_eq!(of(&values, name), expected, "{name}");
+        }
+        let values = effective(link, &["host=b.example:1884,c.example"]);
+        assert_eq!(of(&values, "port"), ("1884,1883", "-o host"));
+        let values = effective(&format!("{link}host = b.example:1884\n"), &["port=1886"]);
+        assert_eq!(of(&values, "port"), ("1886", "-o port"));
+        let values = effective(&format!("{link}host = b.example\nport = 1885\n"), &["host=b.example:1884,c.example"]);
+        assert_eq!(of(&values, "port"), ("1884,1885", "-o host"), "the command line decides");
+        assert_eq!(values.iter().filter(|it| it.name == "port").count(), 1);
+        let values = effective(link, &["url=unix:///run/m.sock"]);
+        assert_eq!([of(&values, "port"), of(&values, "username")], [("", "default"); 2]);
     }
 
     #[test]

@@ -43,6 +43,14 @@ fn each_step_of_a_link_that_works_is_a_line() {
     }
 }
 
+/// Each step has a line, whichever failed, in the manual's order.
+fn has_each_step(text: &str) {
+    let steps = ["clock", "name", "peer", "session", "connection", "login", "subscription", "publishing", "answer"];
+    let marked = |line: &&str| ["ok ", "FAIL ", "- "].iter().any(|mark| line.starts_with(mark));
+    let found: Vec<_> = text.lines().filter(marked).filter_map(|line| line.split_whitespace().nth(1)).collect();
+    assert_eq!(found, steps, "{text}");
+}
+
 #[test]
 fn the_step_that_fails_is_named_and_decides_the_exit_status() {
     let broker = Broker::start();
@@ -50,6 +58,8 @@ fn the_step_that_fails_is_named_and_decides_the_exit_status() {
     let bare = Device::configured(Identity::Station, &settings(&port, "master", "gcm"));
     let ended = check(&bare, &[]).wait().failed(&[77], &["no peer is trusted yet"]);
     assert!(line(ended.text(), "peer").starts_with("FAIL ") && line(ended.text(), "subscription").starts_with("ok "));
+    has_each_step(ended.text());
+    assert!(["session", "publishing", "answer"].iter().all(|step| line(ended.text(), step).starts_with("- ")));
 
     let pair = Pair::enrolled(&broker, "gcm");
     let ended = check(&pair.master, &[]).wait().failed(&[75], &["no session for gateway"]);
@@ -58,7 +68,9 @@ fn the_step_that_fails_is_named_and_decides_the_exit_status() {
     let pair = Pair::paired(&broker, "gcm");
     let ended = check(&pair.master, &["-o", "port=1"]).wait().failed(&[69], &["no connection to the broker: 127"]);
     assert!(line(ended.text(), "connection").starts_with("FAIL "), "{}", ended.text());
+    has_each_step(ended.text());
     assert_eq!(ended.stderr.matches("no connection").count(), 1, "{}", ended.stderr);
+    has_each_step(check(&Device::plain(&broker), &[]).wait().succeeded().text());
     let ended = check(&pair.master, &["-o", "host=no-such-host.invalid"]).wait().failed(&[69], &["cannot look up"]);
     assert!(line(ended.text(), "name").starts_with("FAIL "), "{}", ended.text());
 }

@@ -152,13 +152,17 @@ impl BrokerCheck<'_> {
     /// Asks the peer whether it has the session, which shows whether this device may publish, too, if the broker says so.
     fn ask(&mut self) -> Result<Asked> {
         let Some(session) = self.session else {
-            let why = match self.link.config.protection {
-                Protection::Legacy(_) => "the old program would display whatever is published",
-                Protection::None | Protection::Sealed(_) => {
-                    "without a session, the peer would report whatever is published"
+            let [publishing, answer] = match self.link.config.protection {
+                Protection::Legacy(_) => {
+                    ["the old program would display whatever is published", "the old program answers no question"]
                 }
+                Protection::None | Protection::Sealed(_) => [
+                    "without a session, the peer would report whatever is published",
+                    "only one peer with a session can be asked",
+                ],
             };
-            self.findings.skipped("publishing", why)?;
+            self.findings.skipped("publishing", publishing)?;
+            self.findings.skipped("answer", answer)?;
             return Ok(Asked { publishing: None, peer: None });
         };
         let says_so = self.link.config.mqtt.version.has_properties();

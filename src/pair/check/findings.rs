@@ -6,9 +6,15 @@ use crate::pair::status::print;
 use crate::text::tame;
 use crate::{Error, Result};
 
+/// The steps of a check, in the order of `sts-pair(1)`.
+const STEPS: [&str; 9] =
+    ["clock", "name", "peer", "session", "connection", "login", "subscription", "publishing", "answer"];
+
 #[derive(Default)]
 pub(super) struct Findings {
     first: Option<Error>,
+    /// Of which a line was printed.
+    steps: Vec<String>,
     /// Nobody reads standard output any more. The verdict is wanted all the same.
     is_unread: bool,
 }
@@ -34,12 +40,21 @@ impl Findings {
         Ok(())
     }
 
+    /// Prints a line for each step that was not reached.
+    ///
+    /// # Errors
     /// The first failure, if there was one.
-    pub(super) fn verdict(self) -> Result<()> {
+    pub(super) fn verdict(mut self) -> Result<()> {
+        for step in STEPS {
+            if !self.steps.iter().any(|reached| reached == step) {
+                self.skipped(step, "a step before it failed")?;
+            }
+        }
         self.first.map_or(Ok(()), Err)
     }
 
     fn put(&mut self, mark: &str, step: &str, what: &dyn Display) -> Result<()> {
+        self.steps.push(step.to_owned());
         if !self.is_unread {
             self.is_unread = !print(&format!("{mark:4}  {step:12}  {}\n", tame(&what.to_string())))?;
         }

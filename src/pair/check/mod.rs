@@ -33,14 +33,7 @@ pub fn run(options: &LinkOptions, timeout: Option<Duration>, report: &Reporter) 
     let mut findings = Findings::default();
     check_clock(&mut findings)?;
     check_names(&link, &mut findings)?;
-    #[cfg(feature = "legacy")]
-    if let Some(legacy) = link.legacy() {
-        check_legacy_session(&link, legacy, &mut findings)?;
-    }
-    let peer = match link.config.sealed() {
-        Some(_) => check_session(&link, &mut findings)?,
-        None => None,
-    };
+    let peer = check_keys(&link, &mut findings)?;
     check_broker(&link, peer.as_ref(), timeout, &mut findings)?;
     findings.verdict()
 }
@@ -89,6 +82,21 @@ fn check_names(link: &Link, findings: &mut Findings) -> Result<()> {
     Ok(())
 }
 
+/// The steps `peer` and `session`.
+fn check_keys(link: &Link, findings: &mut Findings) -> Result<Option<CheckedSession>> {
+    #[cfg(feature = "legacy")]
+    if let Some(legacy) = link.legacy() {
+        findings.skipped("peer", "the old program has no key (sts_version = 1)")?;
+        return check_legacy_session(link, legacy, findings).map(|()| None);
+    }
+    if link.config.sealed().is_some() {
+        return check_session(link, findings);
+    }
+    let why = "the link is not encrypted (sts_mode = nosec)";
+    findings.skipped("peer", why)?;
+    findings.skipped("session", why).map(|()| None)
+}
+
 /// The session with the old program, which cannot be asked for it.
 #[cfg(feature = "legacy")]
 fn check_legacy_session(link: &Link, legacy: config::Legacy, findings: &mut Findings) -> Result<()> {
@@ -115,18 +123,21 @@ pub(super) struct CheckedSession {
 }
 
 fn check_session(link: &Link, findings: &mut Findings) -> Result<Option<CheckedSession>> {
-    let accepting = |peers: LinkPeers| peers.accepted().map(|_| peers);
-    let peers = match link.peers().and_then(|peers| peers.map(accepting).transpose()) {
-        Ok(Some(peers)) => peers,
+    let accepting = |peers: LinkPeers| peers.accepted().map(|accepted| (peers, accepted));
+    let (peers, accepted) = match link.peers().and_then(|peers| peers.map(accepting).transpose()) {
+        Ok(Some(found)) => found,
         Ok(None) => return Ok(None),
-        Err(error) => return findings.bad("peer", error).map(|()| None),
+        Err(error) => {
+            findings.bad("peer", error)?;
+            return findings.skipped("session", "no peer is trusted for the link").map(|()| None);
+        }
     };
+    let names: Vec<_> = accepted.iter().map(|peer| peer.name.to_string()).collect();
+    findings.good("peer", names.join(", "))?;
     let sessions = match LinkSessions::open(link, peers, Instant::now()) {
         Ok(sessions) => sessions,
         Err(error) => return findings.bad("session", error).map(|()| None),
     };
-    let names: Vec<_> = sessions.accepted().iter().map(|peer| peer.name.to_string()).collect();
-    findings.good("peer", names.join(", "))?;
     let current: Vec<_> = sessions.usable().filter(|stored| stored.standing == Standing::Current).collect();
     let (Some(stored), true) = (current.first(), names.len() == 1) else {
         return match (current.len(), names.len()) {

@@ -250,6 +250,9 @@ fn a_session_in_the_other_usual_place_is_found_and_said() {
         let said = format!("there are some in {}", place.display());
         let remedy = format!("STS_RUNTIME_DIR={} sts-pair --status", place.display());
         Process::spawn(status).wait().failed(&[0], &["no sessions in", &said, &remedy]);
+        let mut status = device.pair(&["--status", LINK]);
+        status.env("XDG_RUNTIME_DIR", &login);
+        Process::spawn(status).wait().failed(&[0], &["no sessions of gateway in"]);
         // The configured directory is absent the first time, and empty the second time.
         fs::create_dir_all(device.runtime_dir()).unwrap();
         chmod(&device.runtime_dir(), 0o700);

@@ -21,6 +21,7 @@ use self::survey::Survey;
 use crate::cache::status::other_dir;
 use crate::config::{self, Environment};
 use crate::link::unix_time;
+use crate::name::LinkName;
 use crate::report::Reporter;
 use crate::stdio::{self, Signals};
 use crate::text::{quote, show};
@@ -87,7 +88,7 @@ fn text(env: &Environment, link: Option<&OsStr>, format: StatusFormat, report: &
     #[cfg(not(feature = "legacy"))]
     let legacy: [(); 0] = [];
     if survey.is_without_sessions() && legacy.is_empty() {
-        tell_no_sessions(env, only.is_none(), report);
+        tell_no_sessions(env, only.as_ref(), report);
     }
     let rows = survey.rows();
     let text = match format {
@@ -104,11 +105,12 @@ fn text(env: &Environment, link: Option<&OsStr>, format: StatusFormat, report: &
     Ok((text, survey))
 }
 
-/// Says where no sessions are, and where some are.
-fn tell_no_sessions(env: &Environment, of_any_link: bool, report: &Reporter) {
+/// Says where no sessions are, of any link or of `only`, and where some are.
+fn tell_no_sessions(env: &Environment, only: Option<&LinkName>, report: &Reporter) {
     let runtime = env.runtime_dir();
-    let what = format!("no sessions in {}", show(&runtime));
-    match other_dir(&runtime).filter(|_| of_any_link) {
+    let of_link = only.map(|link| format!(" of {link}")).unwrap_or_default();
+    let what = format!("no sessions{of_link} in {}", show(&runtime));
+    match other_dir(&runtime).filter(|_| only.is_none()) {
         Some(other) => {
             let why = format!("there are some in {}", show(&other));
             let hint = format!("STS_RUNTIME_DIR={} sts-pair --status", quote(&other));

@@ -44,7 +44,7 @@ pub(super) fn print(env: &Environment, only: Option<&LinkName>, report: &Reporte
     }
     output.flush()?;
     if !has_sessions {
-        tell_no_sessions(env, only.is_none(), report);
+        tell_no_sessions(env, only, report);
     }
     let has_unknown_key = output.has_unknown_key;
     survey.links = links;

@@ -14,7 +14,7 @@ use super::service::Duty;
 use crate::link::Link;
 use crate::report::Reporter;
 use crate::units::Age;
-use crate::{Error, Result};
+use crate::{Error, Exit, Result};
 
 /// Time between two rounds: a peer that was switched on again has no session for about as long.
 const ROUND_INTERVAL: Duration = Duration::from_secs(10);
@@ -24,8 +24,15 @@ const ROUND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Keeps a session alive that is younger than `age`, until SIGINT or SIGTERM; at SIGHUP `open` reads the configuration again.
 ///
 /// # Errors
-/// [`crate::Exit::Usage`] for a slave, and on a link with several peers; otherwise as [`super::serve::run`].
+/// [`Exit::Usage`] for an `age` below [`ROUND_INTERVAL`], for a slave, and on a link with several peers; otherwise as
+/// [`super::serve::run`].
 pub fn run(open: impl Fn() -> Result<Link>, age: Age, report: &Reporter) -> Result<()> {
+    let least = ROUND_INTERVAL.as_secs();
+    if age.seconds() < least {
+        return Err(Error::new(Exit::Usage, format!("--keep {age}"))
+            .because(format!("the session is checked every {least} seconds, so AGE must be at least {least}s"))
+            .hint("a new session once a day: --keep 24h"));
+    }
     run_service(open, Duty::Keep(age), report)
 }
 

@@ -52,11 +52,12 @@ fn a_peer_that_lost_its_session_gets_another_and_what_was_unconfirmed() {
 fn a_session_is_replaced_at_its_age_and_a_peer_that_is_away_is_reported_once() {
     let broker = Broker::start();
     let pair = Pair::enrolled(&broker, "cbc");
-    let (serving, keeping) = (serve(&pair), keep(&pair, "1s"));
+    let (serving, keeping) = (serve(&pair), keep(&pair, "10s"));
     keeping.wait_for_times("paired with gateway", 2);
     // Another run has no place beside it, and the slave has another service.
     Process::spawn(pair.master.pair(&[LINK])).wait().failed(&[75], &["another sts-pair"]);
     Process::spawn(pair.slave.pair(&["--keep", "1h", LINK])).wait().failed(&[64], &["--serve"]);
+    keep(&pair, "9s").wait().failed(&[64], &["--keep 9s", "at least 10s"]);
     keeping.signal(Signal::HUP);
     keeping.wait_for("configuration reloaded");
     keeping.wait_for_times("paired with gateway", 3);

@@ -2,7 +2,7 @@
 //!
 //! It works in rounds. Each checks whether the peer still has the session (`sts-protocol(7)`, "Still there"), and
 //! agrees on a new one if the peer does not say so, or if the session is old. Between two rounds it replies to the
-//! peer's checks, as a service does.
+//! peer's checks, as a service does. While no peer is trusted, it looks every second whether one is.
 
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use super::serve::run_service;
 use super::service::Duty;
 use crate::link::Link;
 use crate::report::Reporter;
+use crate::sessions::SESSION_CHECK_INTERVAL;
 use crate::units::Age;
 use crate::{Error, Exit, Result};
 
@@ -50,6 +51,10 @@ impl PairRun<'_> {
 
     fn begin_round(&mut self, age: Age, now: Instant) -> Result<()> {
         self.refresh_peers(now)?;
+        if self.sessions.accepted().is_empty() {
+            self.rest(now + SESSION_CHECK_INTERVAL);
+            return Ok(());
+        }
         let check = if_older::session_check(age, &self.sessions.peers, self.sessions.cache(), self.report)?;
         let answers = self.sessions.cache().lock_answers()?;
         if let Purpose::Keep(keeper) = &mut self.purpose {

@@ -88,11 +88,11 @@ fn nothing_to_pair() -> Error {
 /// it is with that one.
 ///
 /// # Errors
-/// As [`link_peers`], [`Link::create_cache`] and [`LinkPeers::accepted`].
+/// As [`link_peers`] and [`Link::create_cache`].
 fn pinned_peers(link: &Link, report: &Reporter) -> Result<LinkPeers> {
     let mut peers = link_peers(link, report)?;
     let cache = link.create_cache()?;
-    peers.prefer_with_session(|peer| cache.load_peer(peer).is_ok_and(|of_peer| !of_peer.sessions.is_empty()))?;
+    peers.prefer_with_session(|peer| cache.load_peer(peer).is_ok_and(|of_peer| !of_peer.sessions.is_empty()));
     Ok(peers)
 }
 

@@ -6,8 +6,8 @@ use super::if_older;
 use super::keeper::Keeper;
 use super::run::{PairRun, Purpose, handshake};
 use super::service::{Duty, Service, reopen};
-use super::{pinned_party, pinned_peers};
-use crate::handshake::Handshake;
+use super::{default_name, party, pinned_party, pinned_peers};
+use crate::handshake::{AcceptedPeers, Handshake, Party, Trust};
 use crate::link::Link;
 use crate::mqtt::Qos;
 use crate::peers::LinkPeers;
@@ -57,7 +57,7 @@ pub(super) fn run_service(open: impl Fn() -> Result<Link>, duty: Duty, report: &
     let _locks = link.create_cache()?.lock_service()?;
     let mut signals = Signals::terminations()?;
     let mut service = Service::begin()?;
-    let mut handshake = handshake(&peers, pinned_party(&peers)?);
+    let mut handshake = handshake(&peers, service_party(&peers, report)?);
     let held = link.enter_sandbox(link.pairing_needs(true), report);
     loop {
         let sessions = LinkSessions::new(peers, link.create_cache()?);
@@ -96,7 +96,7 @@ fn reload(
 ) -> Result<(Link, LinkPeers)> {
     let link = reopen(open, held)?;
     let peers = service_peers(&link, duty, report)?;
-    let party = pinned_party(&peers)?;
+    let party = service_party(&peers, report)?;
     match duty {
         Duty::Serve => current.set_party(party),
         // Its topics may be others.
@@ -105,11 +105,19 @@ fn reload(
     Ok((link, peers))
 }
 
+/// This end of a service, which may be started before it has a peer: the first key is taken as later ones are.
+fn service_party(peers: &LinkPeers, report: &Reporter) -> Result<Party> {
+    let Some(error) = peers.none_trusted() else { return pinned_party(peers) };
+    report.info(format_args!("{error}; waiting for the first key"));
+    party(peers, default_name(), Trust::Pinned(AcceptedPeers::default()))
+}
+
 /// The peers of a link of which this device has the role for that duty.
 fn service_peers(link: &Link, duty: Duty, report: &Reporter) -> Result<LinkPeers> {
     let peers = pinned_peers(link, report)?;
     match (duty, peers.role) {
         (Duty::Serve, Role::Slave) => Ok(peers),
+        (Duty::Keep(_), Role::Master) if peers.none_trusted().is_some() => Ok(peers),
         (Duty::Keep(_), Role::Master) => if_older::only_peer(&peers).map(|_| peers),
         (Duty::Serve, Role::Master) => Err(Error::new(Exit::Usage, "--serve")
             .because("this device is the master of the link, and the master begins each pairing")

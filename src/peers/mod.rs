@@ -126,6 +126,11 @@ impl LinkPeers {
         Ok(self.pinned().filter(|(_, binding)| self.preference(binding) == best).map(|(peer, _)| peer).collect())
     }
 
+    /// Why the link accepts nobody yet, which trusting a key changes; `None` if it accepts a peer.
+    pub(crate) fn none_trusted(&self) -> Option<Error> {
+        self.accepted().err().filter(|error| error.exit() == Exit::NotTrusted)
+    }
+
     /// As [`LinkPeers::accepted`]; but where each peer is known when it sends something, none is missed yet.
     ///
     /// # Errors
@@ -218,18 +223,14 @@ impl LinkPeers {
     }
 
     /// Where several peers are accepted and only one of them has sessions, the link is with that one.
-    ///
-    /// # Errors
-    /// As [`LinkPeers::accepted`].
-    pub(crate) fn prefer_with_session(&mut self, has_session: impl Fn(&Digest) -> bool) -> Result<()> {
-        let accepted = self.accepted()?;
+    pub(crate) fn prefer_with_session(&mut self, has_session: impl Fn(&Digest) -> bool) {
+        let accepted = self.accepted().unwrap_or_default();
         if self.is_open(&accepted) {
             let mut with_session = accepted.iter().filter(|peer| has_session(peer.key.fingerprint().as_bytes()));
             if let (Some(peer), None) = (with_session.next(), with_session.next()) {
                 self.wanted = vec![peer.name.clone()];
             }
         }
-        Ok(())
     }
 
     /// Those of [`LinkPeers::accepted`] that are pinned now, and those accepted `before` whose keys may still be used: while a

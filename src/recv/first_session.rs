@@ -92,15 +92,19 @@ fn missing(link: &Link, now: Instant) -> Result<Option<Error>> {
     if let Ok(Some(true)) = has_usable {
         return Ok(None);
     }
-    let opened = link.peers().and_then(|peers| match peers {
-        Some(peers) => LinkSessions::open(link, peers, now).map(Some),
-        None => Ok(None),
-    });
-    match opened {
-        Ok(None) => Ok(None),
-        Ok(Some(sessions)) if sessions.usable().next().is_some() => Ok(None),
-        Ok(Some(sessions)) => Ok(Some(sessions.none_usable())),
-        Err(error) if error.exit() == Exit::TryAgain || !is_enrolled => Ok(Some(error)),
+    let peers = match link.peers() {
+        Ok(Some(peers)) => peers,
+        Ok(None) => return Ok(None),
+        Err(error) => return if is_enrolled { Err(error) } else { Ok(Some(error)) },
+    };
+    // The keys that are trusted may all be for other links.
+    if let Some(error) = peers.none_trusted() {
+        return Ok(Some(error));
+    }
+    match LinkSessions::open(link, peers, now) {
+        Ok(sessions) if sessions.usable().next().is_some() => Ok(None),
+        Ok(sessions) => Ok(Some(sessions.none_usable())),
+        Err(error) if error.exit() == Exit::TryAgain => Ok(Some(error)),
         Err(error) => Err(error),
     }
 }

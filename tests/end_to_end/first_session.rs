@@ -91,6 +91,30 @@ fn a_device_that_knows_nobody_waits_too() {
     receiver.wait().succeeded().wrote(b"first\n");
 }
 
+/// A key that is trusted for another link only is no reason to exit: the link has no peer yet.
+#[test]
+fn a_device_that_knows_the_peers_of_other_links_only_waits_too() {
+    let broker = Broker::start();
+    let port = broker.port().to_string();
+    let master = Device::configured(Identity::Station, &settings(&port, "master", "gcm"));
+    let slave = Device::configured(Identity::Gateway, &settings(&port, "slave", "gcm"));
+    let conf = |link: &str| slave.config_dir().join(format!("{link}.conf"));
+    fs::copy(conf(LINK), conf("other")).unwrap();
+    let key = Process::spawn(master.pair(&["--key"])).wait().succeeded().stdout;
+    let trust = |link| Process::spawn_with(slave.pair(&["--trust", "station", link]), key.clone()).wait().succeeded();
+    trust("other");
+    let given_up = Process::spawn(slave.recv(&["--wait", "--timeout", "1", LINK])).wait();
+    given_up.failed(&[77], &["waiting for the first session", "no peer is trusted for gateway"]);
+    let receiver = Process::spawn(slave.recv(&["--wait", "--once", LINK]));
+    receiver.wait_for("waiting for the first session");
+    trust(LINK);
+    master.trust("gateway", &slave);
+    let pair = Pair { master, slave };
+    pair.agree();
+    pair.master.send_all(&[], "first\n").succeeded();
+    receiver.wait().succeeded().wrote(b"first\n");
+}
+
 /// A configuration that is named by its path may be elsewhere than the keys, whose directory sts-pair makes only later.
 #[test]
 fn a_device_without_a_directory_of_keys_waits_too() {

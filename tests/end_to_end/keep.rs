@@ -5,7 +5,7 @@ use std::fs;
 use rustix::process::Signal;
 
 use crate::broker::Broker;
-use crate::device::{LINK, Pair};
+use crate::device::{Device, Identity, LINK, Pair, settings};
 use crate::process::{Ended, Process};
 
 fn keep(pair: &Pair, age: &str) -> Process {
@@ -65,4 +65,27 @@ fn a_session_is_replaced_at_its_age_and_a_peer_that_is_away_is_reported_once() {
     keeping.wait_for("no trusted slave answered");
     let Ended { stderr, .. } = keeping.stop().succeeded();
     assert_eq!(stderr.matches("no trusted slave answered").count(), 1, "{stderr}");
+}
+
+/// Both services are enabled before the devices know each other, as on a new machine.
+#[test]
+fn services_that_are_started_without_a_key_take_the_first_one() {
+    let broker = Broker::start();
+    let port = broker.port().to_string();
+    let master = Device::configured(Identity::Station, &settings(&port, "master", "gcm"));
+    let slave = Device::configured(Identity::Gateway, &settings(&port, "slave", "gcm"));
+    let pair = Pair { master, slave };
+    let (serving, keeping) = (serve(&pair), keep(&pair, "24h"));
+    keeping.wait_for("waiting for the first key");
+    // Neither key is there when the configuration is read again.
+    serving.signal(Signal::HUP);
+    serving.wait_for("configuration reloaded");
+    pair.slave.trust("station", &pair.master);
+    pair.master.trust("gateway", &pair.slave);
+    keeping.wait_for("paired with gateway");
+    serving.wait_for("paired with station");
+    let told = serving.stop().succeeded().stderr.matches("no peer is trusted yet").count();
+    assert_eq!(told, 2, "once, and once more when told to read the configuration");
+    let told = keeping.stop().succeeded().stderr.matches("no peer is trusted yet").count();
+    assert_eq!(told, 1);
 }

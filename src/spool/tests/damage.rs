@@ -99,6 +99,20 @@ fn a_segment_with_a_name_that_no_run_makes_is_an_error() {
     put(&mut home.open().unwrap(), b"one\n");
 }
 
+#[test]
+fn a_file_with_another_name_is_no_segment() {
+    let home = Home::new();
+    let mut spool = home.open().unwrap();
+    put(&mut spool, b"one");
+    drop(spool);
+    for name in ["cafe", "000000000000000A", "+00000000000000a", "000000000000000a.old"] {
+        fs::write(home.dir().join(name), "a user's").unwrap();
+    }
+    let mut spool = home.open().unwrap();
+    put(&mut spool, b"two");
+    assert_eq!(read_all(&mut spool), [b"one", b"two"]);
+}
+
 /// It would be sent in the place of another one.
 #[test]
 fn a_record_with_the_number_of_another_one_is_an_error() {

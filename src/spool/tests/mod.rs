@@ -1,6 +1,7 @@
 //! The queue itself: what goes in comes out once, and whatever a crash leaves of it.
 
 mod damage;
+mod room;
 mod several_runs;
 mod times;
 mod without_data;
@@ -201,18 +202,24 @@ fn cutting_anew_happens_at_one_instant() {
 fn one_sender_one_link_and_one_peer() {
     let home = Home::new();
     let spool = home.open().unwrap();
-    assert!(Opening::new(&home.options(), home.owner()).attempt().unwrap().is_none());
-    drop(spool);
     let options = home.options();
+    let mut second = Opening::new(&options, home.owner());
+    assert!(second.attempt().unwrap().is_none() && !second.is_sender());
+    assert!(second.inlet().unwrap().is_some(), "it may append");
+    drop(spool);
     let other: LinkName = "other".parse().unwrap();
-    for owner in [
-        Owner { link: &other, receiver: SpoolReceiver::Peer(&PEER) },
-        Owner { link: &home.link, receiver: SpoolReceiver::Peer(&[1; 32]) },
-        Owner { link: &home.link, receiver: SpoolReceiver::Anyone },
-        Owner { link: &home.link, receiver: SpoolReceiver::OldProgram },
-    ] {
-        assert_eq!(Opening::new(&options, owner).attempt().unwrap_err().exit(), Exit::Config);
-        assert_eq!(Inlet::open(&options, owner).unwrap_err().exit(), Exit::Config);
+    for keeps_times in [false, true] {
+        let options = SpoolOptions { keeps_times, ..home.options() };
+        drop(Opening::new(&options, home.owner()).attempt().unwrap().unwrap());
+        for owner in [
+            Owner { link: &other, receiver: SpoolReceiver::Peer(&PEER) },
+            Owner { link: &home.link, receiver: SpoolReceiver::Peer(&[1; 32]) },
+            Owner { link: &home.link, receiver: SpoolReceiver::Anyone },
+            Owner { link: &home.link, receiver: SpoolReceiver::OldProgram },
+        ] {
+            assert_eq!(Opening::new(&options, owner).attempt().unwrap_err().exit(), Exit::Config);
+            assert_eq!(Inlet::open(&options, owner).unwrap_err().exit(), Exit::Config);
+        }
     }
     home.open().unwrap();
 }

@@ -176,5 +176,24 @@ mod tests {
         assert!(hint.starts_with("it belongs to user ") && hint.contains("chown 12345 "), "{hint}");
         assert_eq!(file_of_other(&link, &denied, us), None);
         assert_eq!(file_of_other(&file, &denied, owner), None);
+        assert_eq!(file_of_other(&file, &denied, 0), None, "root may use it");
+        assert_eq!(file_of_other(&file, &io::ErrorKind::NotFound.into(), us), None);
+        assert_eq!(file_of_other(home.path(), &denied, us), None);
+    }
+
+    #[test]
+    fn an_error_says_whether_the_disk_or_the_system_lacked_something() {
+        let lack = |errno: Errno| failed("write", Path::new("file"), errno).lack();
+        for errno in [Errno::NOSPC, Errno::DQUOT] {
+            assert_eq!(lack(errno), Some(Lack::Disk), "{errno}");
+        }
+        for errno in [Errno::IO, Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::STALE] {
+            assert_eq!(lack(errno), Some(Lack::System), "{errno}");
+        }
+        for errno in [Errno::NOENT, Errno::ACCESS, Errno::ISDIR, Errno::FBIG] {
+            assert_eq!(lack(errno), None, "{errno}");
+        }
+        let hint = |errno: Errno| failed("write", Path::new("file"), errno).hint_text().map(str::to_owned);
+        assert!(hint(Errno::FBIG).is_some_and(|hint| hint.contains("ulimit -f")) && hint(Errno::NOSPC).is_none());
     }
 }

@@ -177,3 +177,77 @@ impl NotFollowed {
         Self { why: why.into(), remedy: None, errno: None }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::files::Guard;
+
+    fn dir() -> (tempfile::TempDir, Dir) {
+        let home = tempfile::tempdir().unwrap();
+        let dir = Dir::create(&home.path().join("sts"), Guard::Private).unwrap();
+        (home, dir)
+    }
+
+    #[test]
+    fn links_are_followed_to_their_end_and_not_in_a_circle() {
+        let (_home, dir) = dir();
+        fs::write(dir.join("0"), "").unwrap();
+        for number in 1..=MAX_LINKS + 1 {
+            symlink((number - 1).to_string(), dir.join(&number.to_string())).unwrap();
+        }
+        assert!(open(&dir, &MAX_LINKS.to_string()).unwrap().is_some());
+        for (name, target) in [("one", "two"), ("two", "one")] {
+            symlink(target, dir.join(name)).unwrap();
+        }
+        for name in [&(MAX_LINKS + 1).to_string(), "one"] {
+            let err = open(&dir, name).unwrap_err();
+            assert_eq!(err.exit(), Exit::NotTrusted);
+            assert!(err.to_string().contains("too many links"), "{err}");
+        }
+    }
+
+    #[test]
+    fn a_target_is_read_as_the_system_reads_it() {
+        let (_home, dir) = dir();
+        fs::create_dir(dir.join("sub")).unwrap();
+        fs::write(dir.join("file"), "").unwrap();
+        let whole = dir.join("file").into_os_string().into_string().unwrap();
+        for (number, target) in ["file", "./file", ".//file", "sub/..//./file", &whole].into_iter().enumerate() {
+            symlink(target, dir.join(&number.to_string())).unwrap();
+            assert!(open(&dir, &number.to_string()).unwrap().is_some(), "{target}");
+        }
+        symlink("sub/../absent", dir.join("lost")).unwrap();
+        let err = open(&dir, "lost").unwrap_err();
+        assert!(err.to_string().contains(&format!("{}: ", dir.join("absent").display())), "{err}");
+    }
+
+    #[test]
+    fn what_another_user_can_change_is_not_passed_through() {
+        let (_home, dir) = dir();
+        fs::write(dir.join("file"), "").unwrap();
+        symlink("file", dir.join("link")).unwrap();
+        let fd = rustix::fs::openat(&dir.fd, ".", DIRECTORY, Mode::empty()).unwrap();
+        let walk = Walk { dir: fd, path: dir.path().to_owned(), rest: Vec::new(), links: 0, owner: 1_000 };
+        let check = |name: &str, user: u32, mode: u32| {
+            let mut stat = rustix::fs::statat(&dir.fd, name, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+            (stat.st_uid, stat.st_mode) = (user, stat.st_mode & !0o7777 | mode);
+            walk.check(OsStr::new(name), &stat)
+        };
+        for name in [".", "link"] {
+            for trusted in [0, 1_000] {
+                assert!(check(name, trusted, 0o755).is_ok());
+            }
+            let NotFollowed { why, remedy, .. } = check(name, 12_345, 0o755).unwrap_err();
+            assert!(why.contains(name) && why.ends_with("belongs to user 12345, who can change it"), "{why}");
+            assert_eq!(remedy.is_some_and(|remedy| remedy.contains("user")), name == ".");
+        }
+        let NotFollowed { why, remedy, .. } = check(".", 1_000, 0o777).unwrap_err();
+        assert!(why.starts_with("other users can change "), "{why}");
+        assert!(remedy.unwrap().starts_with("chmod go-w "));
+        assert!(move_for(12_345).contains("only this user (12345) and root can change"));
+    }
+}

@@ -129,3 +129,30 @@ impl RandomAccessFile {
         self.file.sync_data().map_err(|err| failed("write", &self.path, err))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{lock, replace};
+    use super::*;
+
+    #[test]
+    fn no_more_is_read_than_there_is_or_than_is_allowed() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = Dir::create(&home.path().join("sts"), Guard::Private).unwrap();
+        replace(&dir, &lock(&dir, "lock").unwrap(), "file", b"12345").unwrap();
+        let file = open_to_read(&dir, "file").unwrap();
+        let mut bytes = [0; 3];
+        assert!(file.read(2, &mut bytes).unwrap());
+        assert_eq!(&bytes, b"345");
+        for beyond in [3, 5, 99] {
+            assert!(!file.read(beyond, &mut bytes).unwrap(), "{beyond}");
+        }
+        for max in [5, 6, 99] {
+            assert_eq!(file.read_all(max).unwrap(), b"12345", "{max}");
+        }
+        for max in [0, 3, 4] {
+            let err = file.read_all(max).unwrap_err();
+            assert!(err.to_string().ends_with(&format!("longer than {max} bytes")), "{err}");
+        }
+    }
+}

@@ -109,3 +109,27 @@ pub(super) fn stamp_of(stat: &Stat) -> Stamp {
         inode: stat.st_ino,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::{Guard, lock, replace};
+    use super::*;
+
+    #[test]
+    fn a_stamp_tells_another_file_and_other_content() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = Dir::create(&home.path().join("sts"), Guard::Private).unwrap();
+        let held = lock(&dir, "lock").unwrap();
+        let now = |name| stamp(&dir, name).unwrap().unwrap();
+        replace(&dir, &held, "file", b"one").unwrap();
+        let first = now("file");
+        fs::rename(dir.join("file"), dir.join("moved")).unwrap();
+        assert!(now("moved").is_same_file(&first) && now("moved").is_same_content(&first));
+        fs::write(dir.join("moved"), "longer").unwrap();
+        assert!(now("moved").is_same_file(&first) && !now("moved").is_same_content(&first));
+        replace(&dir, &held, "file", b"one").unwrap();
+        assert!(!now("file").is_same_file(&first) && !now("file").is_same_content(&first));
+    }
+}

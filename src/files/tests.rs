@@ -108,7 +108,9 @@ fn a_replaced_file_is_private_whatever_it_was() {
     assert_ne!(stamp(&dir, "state").unwrap(), before);
     assert_eq!(**read_private(&dir, "state").unwrap().unwrap(), *b"new");
     assert_eq!(mode(&dir.join("state")), 0o600);
-    assert_eq!(dir.names().unwrap(), ["lock", "state"]);
+    assert!(create_to_append(&dir, &held, "journal").unwrap().is_some() && listen(&dir, "bell").unwrap().is_some());
+    assert_eq!(["journal", "bell", "lock"].map(|name| mode(&dir.join(name))), [0o600; 3]);
+    assert_eq!(dir.names().unwrap(), ["bell", "journal", "lock", "state"]);
     assert!(remove(&dir, "state").unwrap());
     assert!(!remove(&dir, "state").unwrap());
 }

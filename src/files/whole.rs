@@ -264,3 +264,46 @@ fn write_new(dir: &Dir, temporary: &str, write: impl FnOnce(&mut File) -> io::Re
     file.sync_all()?;
     Ok(stamp_of(&rustix::fs::fstat(&file)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd as _;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    /// The shell's `<(...)` is such a path.
+    #[test]
+    fn a_descriptor_that_was_handed_over_is_read() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("file");
+        std::fs::write(&path, "text").unwrap();
+        for place in ["/dev/fd", "/proc/self/fd"].into_iter().filter(|place| Path::new(place).exists()) {
+            let file = File::open(&path).unwrap();
+            let read = |max| read_path(&Path::new(place).join(file.as_raw_fd().to_string()), max);
+            let NamedFile { bytes, is_exposed } = read(4).unwrap().unwrap();
+            assert_eq!((&**bytes, is_exposed), (&b"text"[..], false), "{place}");
+            assert_eq!(read(3).map(drop).unwrap_err().exit(), Exit::Failed);
+        }
+    }
+
+    #[test]
+    fn a_file_that_an_administrator_protects_is_not_replaced() {
+        let home = tempfile::tempdir().unwrap();
+        let dir = Dir::create(&home.path().join("sts"), Guard::Private).unwrap();
+        assert!(check_replaceable(&dir, "file").is_ok(), "it can be made");
+        std::fs::write(dir.join("file"), "").unwrap();
+        symlink("file", dir.join("link")).unwrap();
+        let with_mode = |mode| {
+            std::fs::set_permissions(dir.join("file"), std::fs::Permissions::from_mode(mode)).unwrap();
+            check_replaceable(&dir, "file")
+        };
+        assert!(with_mode(0o600).is_ok() && with_mode(0o200).is_ok());
+        let read_only = with_mode(0o455).unwrap_err();
+        let link = check_replaceable(&dir, "link").unwrap_err();
+        for (err, why) in [(&read_only, "it is read-only"), (&link, "it is a link")] {
+            assert_eq!(err.exit(), Exit::Config);
+            assert!(err.to_string().ends_with(why), "{err}");
+        }
+    }
+}

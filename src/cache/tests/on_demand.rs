@@ -84,6 +84,21 @@ fn what_is_read_without_keys_says_what_the_whole_file_says() {
 }
 
 #[test]
+fn who_sends_to_one_peer_sees_the_sessions_with_no_other() {
+    let Listed { _home, cache, one, other, .. } = Listed::new();
+    let mut watch = Watch::of_peer(&cache, &one.peer, Instant::now(), SystemTime::now()).unwrap();
+    let mut look = || {
+        let has_changed = watch.refresh(&cache, Instant::now(), SystemTime::now()).unwrap();
+        (has_changed, watch.sessions().map(|stored| stored.session.id).collect::<Vec<_>>())
+    };
+    assert_eq!(look(), (false, vec![one.id]));
+    cache.delete_all(&other.peer).unwrap();
+    assert_eq!(look(), (false, vec![one.id]));
+    cache.store_current(&session(3), NOW).unwrap();
+    assert_eq!(look(), (true, vec![session(3).id, one.id]));
+}
+
+#[test]
 fn where_anything_may_have_changed_what_came_and_what_went_is_found() {
     let mut listed = Listed::new();
     let third = Session { peer: [8; 32], ..session(3) };

@@ -154,6 +154,8 @@ mod tests {
         let plain = "sts_mode = nosec\nsubtop = a\npubtop = b\nusername = u\npassword = hunter2\n";
         let values = effective(plain, &[]);
         assert_eq!(of(&values, "password"), ("********", "plant.conf, line 5"));
+        let values = effective(&plain.replace("hunter2", "hunter://2@hunter"), &[]);
+        assert_eq!(of(&values, "password"), ("********", "plant.conf, line 5"), "it is no URL");
         assert_eq!(values.iter().filter(|it| ["ip", "host", "url"].contains(&it.name)).count(), 1);
     }
 

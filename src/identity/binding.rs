@@ -158,13 +158,14 @@ mod tests {
     fn a_key_for_all_links_stays_one_and_one_for_a_link_gets_more() {
         let (a, b) = (link("a"), link("b"));
         let mut all = Binding::to(None);
-        assert!(all.allows(&a) && !all.names(&a));
+        assert!(all.allows(&a) && !all.names(&a) && all.is_for_all_links());
         assert!(all.widen(Some(&a)) && !all.widen(Some(&a)) && !all.widen(None));
         assert!(all.names(&a) && all.allows(&b));
         let mut one = Binding::to(Some(&a));
-        assert!(one.allows(&a) && !one.allows(&b));
+        assert!(one.allows(&a) && !one.allows(&b) && !one.is_for_all_links());
         assert!(one.widen(Some(&b)) && one.allows(&b));
         assert!(!one.allows(&link("c")) && one.widen(None) && one.allows(&link("c")));
+        assert!(one.is_for_all_links() && one.links() == [a.clone(), b]);
         assert!(one.set_paired(&a, true) && !one.set_paired(&a, true) && one.has_paired(&a));
         assert!(one.set_paired(&a, false) && !one.has_paired(&a));
     }

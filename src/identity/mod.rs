@@ -273,7 +273,9 @@ mod tests {
             std::fs::write(&path, text).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
             assert_eq!(Identity::load_or_create_bits(&dir, &mut rng(2), 2048).unwrap_err().exit(), Exit::Config);
-            assert_eq!(Identity::load_public(&dir).unwrap_err().exit(), Exit::Config, "{text}");
+            let err = Identity::load_public(&dir).unwrap_err();
+            assert_eq!(err.exit(), Exit::Config, "{text}");
+            assert!(err.to_string().ends_with("identity.pem: not an RSA private key in PKCS#8 PEM"), "{err}");
             assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
         }
     }

@@ -1,6 +1,7 @@
 //! Claim: the old program's files load unchanged, and whatever else is written either means one thing or is refused by
 //! file, line and remedy.
 
+mod limits;
 mod properties;
 mod refused;
 

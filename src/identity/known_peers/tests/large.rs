@@ -30,6 +30,39 @@ fn one_of_many_is_found_without_the_others() {
     }
 }
 
+/// One of many links, and the last one, to which an editor has left no newline.
+#[test]
+fn a_line_of_any_length_is_found() {
+    let home = Home::new();
+    home.write_large(300);
+    let link = |number: u32| format!("a-link-with-a-name-of-some-length-{number:04}");
+    let links: Vec<_> = (0..200).map(link).collect();
+    let mut text = fs::read_to_string(home.file()).unwrap();
+    writeln!(text, "{} link={}", keys()[1].to_line(&name("long")), links.join(",")).unwrap();
+    text.push_str(&keys()[2].to_line(&name("last")));
+    fs::write(home.file(), text).unwrap();
+    make_old(&home.file());
+    assert_eq!(home.load().unwrap().lines().len(), 302);
+    assert!(home.index().exists());
+    for called in ["long", "last"] {
+        assert_eq!(names(&home.select(&[called], None).unwrap()), [called]);
+    }
+    assert_eq!(names(&home.select(&[], Some(&link(199))).unwrap()), ["long"]);
+}
+
+#[test]
+fn a_run_that_has_chosen_its_peer_reads_no_other_one() {
+    let home = Home::new();
+    home.write_large(300);
+    home.load().unwrap();
+    let mut known = home.select(&["p1", "p2"], None).unwrap();
+    known.narrow_to(&name("p2"));
+    assert_eq!(names(&known), ["p1", "p2"], "before the next reading");
+    home.trust("one", &keys()[1], None).unwrap();
+    assert!(known.refresh().unwrap());
+    assert_eq!(names(&known), ["p2"]);
+}
+
 #[test]
 fn the_index_follows_each_change_of_ours() {
     let home = Home::new();
@@ -224,8 +257,9 @@ fn of_a_large_file_a_peer_is_known_once_it_is_asked_for() {
     assert_eq!(names(&known), ["new"]);
     assert_eq!(found(&mut known, 7).as_deref(), Some("p7"), "it can be known again");
 
-    // Edited by hand, and too lately for an index.
+    // Edited by hand, and too lately for an index, however long this thread waits for a processor.
     fs::write(home.file(), fs::read_to_string(home.file()).unwrap().replace("p9 ", "renamed ")).unwrap();
+    set_modified(&home.file(), SystemTime::now() + Duration::from_secs(3600));
     assert!(known.refresh().unwrap());
     assert!(!known.are_more() && known.lines().len() == 200 && names(&known).contains(&"renamed"));
     assert_eq!(found(&mut known, 7), None, "all are known");

@@ -68,8 +68,11 @@ impl Home {
 }
 
 fn make_old(path: &Path) {
-    let hour_ago = SystemTime::now() - Duration::from_secs(3600);
-    fs::File::options().write(true).open(path).unwrap().set_modified(hour_ago).unwrap();
+    set_modified(path, SystemTime::now() - Duration::from_secs(3600));
+}
+
+fn set_modified(path: &Path, time: SystemTime) {
+    fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
 }
 
 fn name(text: &str) -> PeerName {
@@ -192,6 +195,40 @@ fn a_key_for_one_link_and_the_peer_that_a_link_paired_with_are_written_down() {
     fs::write(home.file(), two.to_line(&name("two")) + " for=plant").unwrap();
     let err = home.load().unwrap_err();
     assert!(err.to_string().contains("line 1: unknown field `for=plant`"), "{err}");
+}
+
+#[test]
+fn a_peer_that_a_run_adds_is_known_for_its_link_at_once() {
+    let home = Home::new();
+    let [own, one, two] = keys();
+    let plant: LinkName = "plant".parse().unwrap();
+    let mut known = home.load().unwrap();
+    assert!(known.is_empty());
+    known.add(own, &name("one"), one, &plant).unwrap();
+    assert!(!known.is_empty() && known.lines()[0].binding.links() == [plant.clone()]);
+    assert_eq!(known.lines(), home.load().unwrap().lines());
+    let has_paired = || home.store().open().unwrap().has_paired(&plant).unwrap();
+    assert!(!has_paired(), "it is only trusted");
+    known.note_paired(one, &plant).unwrap();
+    assert!(has_paired());
+    assert_eq!(known.add(own, &name("one"), two, &plant).unwrap_err().exit(), Exit::NotTrusted);
+    assert_eq!(names(&known), ["one"]);
+}
+
+#[test]
+fn a_list_of_peers_to_trust_has_names_and_keys_only() {
+    let [_, key, _] = keys();
+    let line = key.to_line(&name("one"));
+    for text in [line.clone(), format!("  {line} \r\n"), format!("{line} link=*")] {
+        assert_eq!(PeersLine::parse_new(&text), Ok(Some((name("one"), key.clone()))), "{text}");
+    }
+    for text in ["", "\n", "# a remark"] {
+        assert_eq!(PeersLine::parse_new(text), Ok(None), "{text}");
+    }
+    for fields in ["link=a", "link=*,a", "paired=a"] {
+        let why = PeersLine::parse_new(&format!("{line} {fields}")).unwrap_err();
+        assert!(why.ends_with("give the link as an argument"), "{why}");
+    }
 }
 
 #[test]

@@ -14,7 +14,10 @@
 //! - That others overtook a frame is no loss before the time for that has passed, however many they are (RFC 8985): where a
 //!   cluster or a bridge mixes up short frames, that is hundreds, and waiting costs an eighth of a round trip.
 //! - A second transmission cannot be told from the first one, as both are the same bytes. So Karn's rule holds for
-//!   measurements (RFC 6298, section 3), and what was sent once counts where both came, as in RFC 5682.
+//!   measurements (RFC 6298, section 3), and what was sent once counts where both came, as in RFC 5682. Its other half holds,
+//!   too: the timeout stays doubled until something that was sent once arrives (sections 5.5 and 5.7 there). If it is shorter
+//!   than a frame takes, each frame would otherwise be sent twice, and none measured. But what arrives at once after a long
+//!   silence is the probe, and was lost before: then the timeout is not what is wrong, and is as before.
 //!
 //! [`Path`] is what is known of the way to the receiver. It outlives a stream: the next one takes the same way.
 
@@ -39,6 +42,8 @@ pub(super) const INITIAL_PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 const MIN_PROBE_TIMEOUT: Duration = Duration::from_millis(100);
 /// The longest, after doubling.
 pub(super) const MAX_PROBE_TIMEOUT: Duration = Duration::from_secs(30);
+/// What is heard within this part of the silence before a probe is the answer to it, not to an earlier transmission.
+const ANSWER_DIVISOR: u32 = 8;
 /// So many probes without an answer, and what is lost was lost to a path that carried nothing (RFC 9002, section 7.6).
 const PERSISTENT_PROBES: u32 = 2;
 
@@ -76,8 +81,18 @@ pub(super) struct Path {
     /// The highest transmission that arrived.
     newest_arrived: Option<u64>,
     round_trip: Option<RoundTrip>,
-    /// How often a probe was sent since something was confirmed.
-    probes: u32,
+    probes: Probes,
+}
+
+/// What was sent because nothing was heard.
+#[derive(Debug, Default)]
+struct Probes {
+    /// How many, since something arrived.
+    unanswered: u32,
+    /// How many, since something arrived that measures the timeout: it is doubled as often.
+    doublings: u32,
+    /// How long nothing was heard before the latest one.
+    silence: Duration,
 }
 
 /// How many bytes may be on the way (RFC 9002, section 7).
@@ -137,7 +152,7 @@ impl Path {
             resends_at_once: false,
             newest_arrived: None,
             round_trip: None,
-            probes: 0,
+            probes: Probes::default(),
         }
     }
 
@@ -162,7 +177,7 @@ impl Path {
     pub(super) fn arrived(&mut self, arrivals: &Arrivals, now: Instant) {
         // The original of a repeat arrived if what was sent right after it did: the repeat itself proves nothing then.
         let Some(newest) = arrivals.newest() else { return };
-        self.probes = 0;
+        self.probes.answered(newest, now);
         self.resends_at_once = true;
         // Of an older one the receiver could not tell before, as it reports a few ranges at once: when it arrived is not known
         // (RFC 9002, section 5.1).
@@ -210,8 +225,11 @@ impl Path {
 
     /// A probe leaves, as nothing is heard.
     pub(super) fn probe(&mut self) {
-        self.probes = self.probes.saturating_add(1);
-        if self.probes == PERSISTENT_PROBES {
+        let silence = self.probe_timeout();
+        let Probes { unanswered, doublings, .. } = self.probes;
+        self.probes =
+            Probes { unanswered: unanswered.saturating_add(1), doublings: doublings.saturating_add(1), silence };
+        if self.probes.unanswered == PERSISTENT_PROBES {
             self.window.begin_anew();
         }
     }
@@ -228,7 +246,18 @@ impl Path {
             let timeout = measured.smoothed + (measured.variation * 4).max(GRANULARITY) + MAX_CONFIRM_DELAY;
             timeout.max(MIN_PROBE_TIMEOUT)
         });
-        timeout.saturating_mul(1 << self.probes.min(10)).min(MAX_PROBE_TIMEOUT)
+        timeout.saturating_mul(1 << self.probes.doublings.min(10)).min(MAX_PROBE_TIMEOUT)
+    }
+}
+
+impl Probes {
+    /// Something arrived, of which this is the newest.
+    fn answered(&mut self, newest: Transmission, now: Instant) {
+        self.unanswered = 0;
+        let is_at_once = now.saturating_duration_since(newest.at) <= self.silence / ANSWER_DIVISOR;
+        if !newest.is_repeat || is_at_once {
+            self.doublings = 0;
+        }
     }
 }
 

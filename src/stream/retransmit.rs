@@ -122,11 +122,12 @@ impl RetransmitQueue {
         true
     }
 
-    /// Not news. If the receiver does not hold what came too early, it may lack the oldest.
+    /// Not news. If the receiver does not hold what came too early, it may lack the oldest. If there is nothing but the oldest,
+    /// what came was a repetition of an earlier one.
     fn confirm_repeated(&mut self, next: u32, now: Instant) {
         if let Holder::Unknown { round_began } = self.holder
             && next == self.first()
-            && !self.frames.is_empty()
+            && self.frames.len() > 1
             && round_began.is_none_or(|began| now >= began + ROUND_INTERVAL)
         {
             self.holder = Holder::Unknown { round_began: Some(now) };

@@ -251,6 +251,18 @@ fn a_broker_that_passes_on_one_message_at_a_time_is_kept_busy() {
     }
 }
 
+/// Frames of 64 KiB at 100 kB/s, and at 10: each takes longer than what is waited for while no round trip was measured.
+#[test]
+fn on_a_path_slower_than_the_first_timeout_few_frames_are_sent_twice() {
+    for (frame_time, most) in [(600, 15), (6000, 20)] {
+        let frame_time = Duration::from_millis(frame_time);
+        let broker = Broker { one_in_flight: true, delay: frame_time / 2, ..UNLIMITED };
+        let load = (20, 64 << 10);
+        let course = course(broker, load, true, 1);
+        assert!(course.sent <= all_of(load) * most / 10, "{frame_time:?}: {course:?}");
+    }
+}
+
 #[test]
 fn what_is_sent_again_is_little_more_than_what_was_lost() {
     for (seed, load, losses) in cases([1, 10, 30]) {

@@ -79,11 +79,19 @@ fn the_timeout_has_bounds_and_doubles_with_each_probe() {
     assert_eq!(waits, [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000, 30_000]);
     (0..100).for_each(|_| path.probe());
     assert_eq!(path.probe_timeout(), MAX_PROBE_TIMEOUT);
-    let answered = path.transmit(1, now, true);
+    let [once, again] = [false, true].map(|is_repeat| path.transmit(1, now, is_repeat));
     path.arrived(&arrivals(&[]), now);
     assert_eq!(path.probe_timeout(), MAX_PROBE_TIMEOUT, "nothing arrived");
-    path.arrived(&arrivals(&[(answered, 1)]), now + Duration::from_secs(9));
-    assert_eq!(path.probe_timeout(), Duration::from_millis(100), "it answers, and a repeat measures nothing");
+    path.arrived(&arrivals(&[(again, 1)]), now + Duration::from_secs(9));
+    assert_eq!(path.probe_timeout(), MAX_PROBE_TIMEOUT, "the first one may have taken that long");
+    path.arrived(&arrivals(&[(once, 1)]), now + Duration::from_secs(9));
+    assert_eq!(path.probe_timeout(), Duration::from_millis(100), "what was sent before measures nothing");
+    for (answered_after, timeout) in [(12, 100), (13, 200)] {
+        path.probe();
+        let probe = path.transmit(1, now, true);
+        path.arrived(&arrivals(&[(probe, 1)]), now + Duration::from_millis(answered_after));
+        assert_eq!(path.probe_timeout(), Duration::from_millis(timeout), "an eighth of 100 ms is at once");
+    }
 }
 
 /// RFC 9002, section 6.1.2: nine eighths of the longer one of the usual and the latest round trip, at least a millisecond.
@@ -248,7 +256,10 @@ fn a_path_that_carried_nothing_begins_anew() {
         let mut path = past_slow_start(size.max(4 * len), len);
         let before = path.window();
         path.probe();
-        assert_eq!(path.window(), before, "one probe is no proof");
+        let answered = path.transmit(len, now, true);
+        path.arrived(&arrivals(&[(answered, len)]), now);
+        path.probe();
+        assert_eq!(path.window(), before, "one probe without an answer is no proof");
         path.probe();
         assert_eq!(path.window(), before.min(INITIAL_WINDOW));
         path.probe();

@@ -317,7 +317,7 @@ fn what_is_told_again_after_a_probe_measures_nothing() {
     now += Duration::from_secs(5);
     assert!(queue.confirm(3, now));
     queue.push(message(3), 10, now);
-    assert_eq!(queue.deadline(), Some(now + Duration::from_millis(100)), "as after a round trip of 10 ms");
+    assert_eq!(queue.deadline(), Some(now + Duration::from_millis(200)), "twice as after a round trip of 10 ms");
 }
 
 #[test]

@@ -118,6 +118,26 @@ fn a_node_that_is_down_or_says_nothing_is_passed() {
     receiver.wait().succeeded().wrote(b"around\n");
 }
 
+/// As one that leaves its cluster, or lacks the users of the others.
+#[test]
+fn a_node_that_refuses_the_connection_is_passed_unless_all_do() {
+    let refusing = || {
+        Server::start(|_, mut stream| {
+            read_once(&mut stream);
+            let _ = stream.write_all(&[0x20, 2, 0, 5]);
+        })
+    };
+    let (broker, [one, other]) = (Broker::start(), [refusing(), refusing()]);
+    let pair = Pair::paired(&broker, "gcm");
+    let all = format!("host=127.0.0.1:{}, 127.0.0.1:{}", one.port(), other.port());
+    let some = format!("{all}, 127.0.0.1:{}", broker.port());
+    // Each begins at a random node.
+    for _ in 0..8 {
+        pair.master.send_all(&["-o", &some, "-o", "port="], "x\n").succeeded();
+    }
+    pair.master.send_all(&["-o", &all, "-o", "port="], "x\n").failed(&[69], &["refused"]);
+}
+
 #[test]
 fn a_cluster_that_is_down_is_named_node_by_node() {
     let closed = [0, 1].map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap());

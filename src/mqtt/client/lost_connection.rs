@@ -18,6 +18,9 @@ impl Client {
             self.session.gave_up();
         }
         let (lost, hurry) = self.learn_from(lost, now);
+        if hurry {
+            self.session.tries_elsewhere();
+        }
         if !self.session.is_disconnect_sent() {
             let outage = if self.session.is_accepted() {
                 Outage::after_connack(self.dialer.endpoint(), &lost)

@@ -48,6 +48,11 @@ impl ClientSession {
         self.events.push_back(Refused::Connection.because(error));
     }
 
+    /// Another node or address is tried at once: that this one refuses the connection is not what all of them say.
+    pub(in crate::mqtt) fn tries_elsewhere(&mut self) {
+        self.events.retain(|event| !matches!(event, Event::Refused(refusal) if refusal.of == Refused::Connection));
+    }
+
     /// This end drops the connection for what came below MQTT: that is no answer to anything that was asked for.
     pub(in crate::mqtt) fn gave_up(&mut self) {
         self.history.gave_up();

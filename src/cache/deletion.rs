@@ -33,6 +33,20 @@ impl Cache {
         self.drop_if(peer, |stored| ids.contains(&stored.session.id))
     }
 
+    /// Retires those of these sessions that are current or pending, without a newer one: the peer has ended them, and what it
+    /// sent before that is still to be opened.
+    ///
+    /// # Errors
+    /// As [`Cache::store_pending`].
+    pub(crate) fn retire(&self, peer: &Digest, ids: &[SessionId], now: u64) -> Result<()> {
+        self.change(peer, |sessions| {
+            let is_in_use =
+                |stored: &&mut StoredSession| ids.contains(&stored.session.id) && stored.standing != Standing::Retired;
+            let retired = sessions.iter_mut().filter(is_in_use).map(|stored| stored.retire(now)).count();
+            Ok(((), retired > 0))
+        })
+    }
+
     /// Deletes all sessions with a peer, readable or not; false where there were none.
     ///
     /// # Errors

@@ -124,7 +124,7 @@ impl StoredSession {
         }
     }
 
-    fn retire(&mut self, now: u64) {
+    pub(super) fn retire(&mut self, now: u64) {
         self.standing = Standing::Retired;
         self.retired = now;
     }

@@ -256,9 +256,12 @@ fn session_checks() {
         let asker = Role::from_name(vector.text("role_of_asker")).unwrap();
         let transcript = SessionCheckTranscript { asker, session: &session, nonce: &nonce, about: &about };
         let confirm = key(&vector.bytes("confirm"));
-        for (mac, name) in
-            [(SessionCheckMac::Query, "question"), (SessionCheckMac::Present, "here"), (SessionCheckMac::Lost, "lost")]
-        {
+        for (mac, name) in [
+            (SessionCheckMac::Query, "question"),
+            (SessionCheckMac::Present, "here"),
+            (SessionCheckMac::Lost, "lost"),
+            (SessionCheckMac::Deleted, "deleted"),
+        ] {
             assert_eq!(mac.mac(&confirm, &transcript), vector.bytes(name)[33..], "{name}");
         }
     }

@@ -230,6 +230,11 @@ pub(super) trait ConfirmedStream {
         Ok(false)
     }
 
+    /// Whether the receiver has ended the session of the stream, so that nothing more of it can be confirmed.
+    fn is_session_ended(&self) -> bool {
+        false
+    }
+
     /// Seals what is not confirmed again, in a stream of the current session; returns how many messages that are, or `None`
     /// while the disk is full, and nothing has changed.
     fn reseal(&mut self, _now: Instant, _rng: &mut ThreadRng) -> Result<Option<u64>> {
@@ -270,6 +275,8 @@ pub(super) enum Reply {
     Copied,
     /// The receiver has lost the session of the stream.
     SessionLost,
+    /// The receiver has ended the session of the stream, and may have written what it has not confirmed.
+    SessionEnded,
     /// The receiver has the session of the stream, which was deleted here: its confirms cannot be opened.
     SessionDeleted,
 }

@@ -17,6 +17,8 @@ const SESSION_LOST: &str = "the other device has lost the session";
 const NOT_UNDERSTOOD: &str = "the other device does not understand a message";
 /// The receiver has a stream of this number already, which another device sent.
 const SESSION_SHARED: &str = "two devices use this session: a copy of this device's runtime directory is in use";
+/// The receiver has deleted the session of the stream, and says so.
+const SESSION_ENDED: &str = "the other device has ended the session";
 /// The session of the stream is not on this device any more.
 const SESSION_GONE: &str = "the session is gone";
 
@@ -59,6 +61,7 @@ impl SendRun<'_> {
                 }
                 Ok(())
             }
+            Reply::SessionEnded => self.leave_ended_session(now),
             Reply::SessionDeleted if self.source.keeps_undelivered() => {
                 let Some(resent) = self.reseal(now)? else { return Ok(()) };
                 let resent = count(resent, "message");
@@ -69,6 +72,19 @@ impl SendRun<'_> {
             // it again could duplicate all of it.
             Reply::SessionDeleted => Err(self.session_gone()),
         }
+    }
+
+    /// The receiver has ended the session. A run that keeps nothing ends then, unless everything is written:
+    /// [`SendRun::is_session_over`].
+    fn leave_ended_session(&mut self, now: Instant) -> RunResult<()> {
+        if self.source.keeps_undelivered()
+            && let Some(resent) = self.reseal(now)?
+        {
+            let resent = count(resent, "message");
+            let what = format_args!("{SESSION_ENDED}; to be resent under the next one, possibly duplicated: {resent}");
+            self.report.warning(what);
+        }
+        Ok(())
     }
 
     /// The receiver has written every message of the sequence below this position.
@@ -83,7 +99,21 @@ impl SendRun<'_> {
     }
 
     fn session_gone(&self) -> SendFailure {
-        let left = self.unfinished(Exit::DataLost, SESSION_GONE);
+        self.without_session(SESSION_GONE)
+    }
+
+    /// Whether the receiver has ended the session, and a run that keeps nothing has something left to be confirmed.
+    pub(super) fn is_session_over(&self) -> bool {
+        let is_done = || self.source.is_done(&*self.stream) && self.pending().messages == 0;
+        self.stream.is_session_ended() && !self.source.keeps_undelivered() && !is_done()
+    }
+
+    pub(super) fn session_ended(&self) -> SendFailure {
+        self.without_session(SESSION_ENDED)
+    }
+
+    fn without_session(&self, why: &str) -> SendFailure {
+        let left = self.unfinished(Exit::DataLost, why);
         SendFailure::GivenUp(left.hint("before the next run, run sts-pair on both devices"))
     }
 

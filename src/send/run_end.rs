@@ -133,12 +133,17 @@ impl SendRun<'_> {
             Stop::AtOnce => Some((Exit::DataLost, STOPPED_AT_ONCE)),
             Stop::No | Stop::Gracefully => self.timeouts.expired(now).or_else(|| self.leaves_rest(now)),
         };
-        if (why.is_some() || self.timeouts.is_end_overdue(now)) && self.is_written() {
+        let is_session_over = self.is_session_over();
+        if (why.is_some() || is_session_over || self.timeouts.is_end_overdue(now)) && self.is_written() {
             self.report.info("everything was written, but the receiver did not confirm the end of the stream");
             if let Some(payload) = self.stream.seal_early_end(now, &mut self.rng)? {
                 self.publish(OutgoingMessage::Unretained(payload), now)?;
             }
             return Ok(true);
+        }
+        if is_session_over {
+            self.source.stop_reading(now)?;
+            return Err(self.session_ended());
         }
         match why {
             Some((exit, what)) if !self.source.is_delivered() => {

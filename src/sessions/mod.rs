@@ -18,7 +18,7 @@ use crate::cache::{Cache, EndOfStream, StoredSession, Watch};
 use crate::crypto::key_tree::Salt;
 use crate::crypto::schedule::Digest;
 use crate::handshake::{AcceptedPeers, Peer};
-use crate::link::Link;
+use crate::link::{Link, unix_time};
 use crate::name::{PeerName, list};
 use crate::peers::LinkPeers;
 use crate::session::{Session, SessionId, Standing};
@@ -331,6 +331,18 @@ impl LinkSessions {
             self.cache.prove(&session.peer, &session.id)?;
         }
         Ok(())
+    }
+
+    /// Sends nothing more under these sessions, which their peer has ended. Whoever repeats a recorded KILL does not have the
+    /// file read each time.
+    ///
+    /// # Errors
+    /// As [`Cache::retire`].
+    pub(crate) fn retire(&self, ended: &[SessionId]) -> Result<()> {
+        let is_in_use =
+            |stored: &&StoredSession| ended.contains(&stored.session.id) && stored.standing != Standing::Retired;
+        let peer = self.stored().find(is_in_use).map(|stored| stored.session.peer);
+        peer.map_or(Ok(()), |peer| self.cache.retire(&peer, ended, unix_time()))
     }
 
     /// The files behind this view.

@@ -344,10 +344,71 @@ fn a_reader_whose_side_ended_the_session_gets_nothing_again() {
     Process::spawn(pair.slave.pair(&["--end", LINK])).wait().succeeded();
     pair.agree();
     let to_slave = pair.slave.listen(&[]);
-    wait_until("an answer", || answers.load(Ordering::SeqCst) >= 2);
-    let ended = sender.stop();
-    assert!(!ended.stderr.contains("lost the session"), "{}", ended.stderr);
+    let ended = sender.wait().failed(&[65], &["the other device has ended the session", "(4 bytes)"]);
+    assert!(answers.load(Ordering::SeqCst) >= 1 && !ended.stderr.contains("lost the session"), "{}", ended.stderr);
     to_slave.stop().succeeded().wrote(b"");
+}
+
+/// No sts-recv runs on the sender's device, which would delete the session.
+#[test]
+fn a_sender_ends_when_the_readers_side_ends_the_session() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let mut sender = Process::spawn(pair.master.send(&[CONFIRM, "--each", LINK]));
+    sender.write("one\n");
+    sender.wait_for("waiting for sts-recv");
+    Process::spawn(pair.slave.pair(&["--end", LINK])).wait().succeeded();
+    sender.wait().failed(&[65], &["the other device has ended the session", "1 message"]);
+    // The next run does not send under it either.
+    pair.master.send_all(&[], "two\n").failed(&[75], &["no session for gateway"]);
+    pair.agree();
+    let to_slave = pair.slave.listen(&["--once"]);
+    pair.master.send_all(&[CONFIRM], "three\n").succeeded();
+    to_slave.wait().succeeded().wrote(b"three\n");
+}
+
+/// Whether the KILL arrives, or only the answer to a question under the next session says that the session was ended.
+#[test]
+fn a_spool_whose_session_the_readers_side_ended_goes_on_under_the_next_one() {
+    for kill in [Fate::Pass, Fate::Drop] {
+        let (broker, pair) = paired();
+        let mut sender = Process::spawn(pair.master.send(&[CONFIRM, "--each", "--spool", "spool", LINK]));
+        sender.write("one\n");
+        let to_slave = pair.slave.listen(&[]);
+        to_slave.wait_for_stdout(b"one\n");
+        to_slave.stop().succeeded();
+        sender.write("two\n");
+        sender.wait_for("waiting for sts-recv");
+        broker.filter(move |_, payload| if payload.first() == Some(&KILL) { kill } else { Fate::Pass });
+        Process::spawn(pair.slave.pair(&["--end", LINK])).wait().succeeded();
+        if kill == Fate::Pass {
+            sender.wait_for("the other device has ended the session");
+        }
+        pair.agree();
+        let to_slave = pair.slave.listen(&[]);
+        sender.wait_for("the other device has ended the session");
+        to_slave.wait_for_stdout(b"two\n");
+        sender.write("three\n");
+        sender.close_stdin();
+        sender.wait().succeeded();
+        to_slave.stop().succeeded().wrote(b"two\nthree\n");
+    }
+}
+
+/// Frames of the reader's side that it sent before may still wait at the broker, so the keys stay until sts-recv has them.
+#[test]
+fn what_the_reader_had_sent_before_it_ended_the_session_is_still_received() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    pair.master.listen(&[]).stop().succeeded();
+    pair.slave.send_all(&[], "back\n").succeeded();
+    let mut sender = Process::spawn(pair.master.send(&[CONFIRM, "--each", LINK]));
+    sender.write("one\n");
+    sender.wait_for("waiting for sts-recv");
+    Process::spawn(pair.slave.pair(&["--end", LINK])).wait().succeeded();
+    sender.wait().failed(&[65], &["the other device has ended the session"]);
+    let ended = Process::spawn(pair.master.recv(&[LINK])).wait().succeeded().wrote(b"back\n");
+    assert!(ended.stderr.contains("ended the session; its keys were deleted"), "{}", ended.stderr);
 }
 
 /// Any tool may answer, also one that receives nothing: it must not say that a session is there of which the state is lost.

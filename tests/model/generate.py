@@ -42,27 +42,31 @@ AGREE_S_ONCE = AGREE_S.replace("inj-event", "event")
 EVENTS = "\n".join(f"event {name}({', '.join(['bitstring'] * arity)})." for name, arity in
                    [("MasterCurrent", 6), ("SlavePending", 6), ("SlaveCurrent", 6), ("Once", 3), ("Exchange", 3),
                     ("Answered", 3), ("Asks", 1), ("SlaveDiffers", 4), ("MasterDiffers", 3), ("Began", 3), ("Asked", 3),
-                    ("Answers", 3), ("Heard", 3), ("SaysLost", 3), ("HeardLost", 3), ("Asking", 3), ("Refused", 2),
+                    ("Answers", 3), ("Heard", 3), ("SaysLost", 3), ("HeardLost", 3),
+                    ("SaysDeleted", 3), ("HeardDeleted", 3), ("Asking", 3), ("Refused", 2),
                     ("HeardRefusal", 2), ("SlaveCannot", 3), ("MasterCannot", 3)]) + "\n"
 MEMORY = ("restriction e: bitstring, t: bitstring, i: bitstring, j: bitstring; "
           "event(Once(e, t, i)) && event(Once(e, t, j)) ==> i = j.\n")
 
 
 def still(me, peer):
-    """A device asks about a session and answers the peer's questions about it, with "here" or with "lost"."""
+    """A device asks about a session and answers the peer's questions about it, with "here", "lost" or "deleted"."""
     return f"""
   | (new n: bitstring; in(c, asked: bitstring); event Asked(k2, n, {me});
      out(c, (RDYREQ, id(k2), n, asked, question(confirm(k2), (id(k2), n, asked, {me}))));
      in(c, (=RDYACK, =id(k2), =n, =asked, v: bitstring));
      if v = here(confirm(k2), (id(k2), n, asked, {me})) then event Heard(k2, (n, asked), {me})
-     else if v = lost(confirm(k2), (id(k2), n, asked, {me})) then event HeardLost(k2, (n, asked), {me}))
+     else if v = lost(confirm(k2), (id(k2), n, asked, {me})) then event HeardLost(k2, (n, asked), {me})
+     else if v = deleted(confirm(k2), (id(k2), n, asked, {me})) then event HeardDeleted(k2, (n, asked), {me}))
   | (in(c, (=RDYREQ, =id(k2), n: bitstring, asked: bitstring, v: bitstring));
      if v = question(confirm(k2), (id(k2), n, asked, {peer})) then event Asking(k2, n, {peer});
      in(c, has: bitstring);
      if has = ONE then (event Answers(k2, (n, asked), {peer});
        out(c, (RDYACK, id(k2), n, asked, here(confirm(k2), (id(k2), n, asked, {peer})))))
-     else (event SaysLost(k2, (n, asked), {peer});
-       out(c, (RDYACK, id(k2), n, asked, lost(confirm(k2), (id(k2), n, asked, {peer}))))))"""
+     else if has = ZERO then (event SaysLost(k2, (n, asked), {peer});
+       out(c, (RDYACK, id(k2), n, asked, lost(confirm(k2), (id(k2), n, asked, {peer})))))
+     else (event SaysDeleted(k2, (n, asked), {peer});
+       out(c, (RDYACK, id(k2), n, asked, deleted(confirm(k2), (id(k2), n, asked, {peer}))))))"""
 
 
 def line(tree, secret):
@@ -603,6 +607,7 @@ pinned("refusal", "a refusal by the sender of the INITACK, of that AUTHREQ.",
 HEARD = "query k: bitstring, n: bitstring, r: bitstring; inj-event({0}(k, n, r)) ==> inj-event({1}(k, n, r))."
 pinned("still-there", "questions whether the peer has a session.",
        [(HEARD.format("Heard", "Answers"), T), (HEARD.format("HeardLost", "SaysLost"), T),
+        (HEARD.format("HeardDeleted", "SaysDeleted"), T),
         (HEARD.format("Asking", "Asked").replace("inj-event", "event"), T),
         ("query k: bitstring, n: bitstring, r: bitstring; event(HeardLost(k, n, r)).", F)], asks=True)
 pinned("kci-master", "the master's own key is known: it is not fooled about the slave; the slave may be.",

@@ -150,7 +150,7 @@ def cmd_pair(args):
 
 
 def ask(args, store, link, under, asked, machine=None, wait=3.0):
-    """Section "Still there": ask at once and after 1 and 2 seconds; 'here', 'lost' or None."""
+    """Section "Still there": ask at once and after 1 and 2 seconds; 'here', 'lost', 'deleted' or None."""
     fresh = os.urandom(16)
     question = still_there.question(under, fresh, asked)
     start, sent, restarted = time.monotonic(), 0, False
@@ -195,7 +195,7 @@ def cmd_ask(args):
     word = ask(args, store, link, under, asked)
     link.close()
     print(word or "silence")
-    return {"here": 0, "lost": 65, None: 75}[word]
+    return {"here": 0, "lost": 65, "deleted": 66, None: 75}[word]
 
 
 def lines(stream, binary):

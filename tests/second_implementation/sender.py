@@ -210,6 +210,8 @@ class Sender:
                 self.asked = None
                 if word == "lost":
                     self.lost_session(session)
+                elif word == "deleted":
+                    self.status = 65
             return
         got = open_side(self.store.load(), data)
         if not got or not got[2] or got[2].problem or got[0]["id"] != self.session["id"]:

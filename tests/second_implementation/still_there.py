@@ -5,7 +5,7 @@ from primitives import hmac, same
 
 ROLE = {"master": 1, "slave": 2}
 OTHER = {"master": "slave", "slave": "master"}
-ASK, HERE, LOST = b"sts2 still there", b"sts2 still here", b"sts2 lost"
+ASK, HERE, LOST, DELETED = b"sts2 still there", b"sts2 still here", b"sts2 lost", b"sts2 deleted"
 
 
 def frame(frame_type, label, confirm, sid, fresh, asked, asker):
@@ -37,14 +37,14 @@ def answer(state, data, now, broken=()):
         sessions.make_current(state, s, now)
     about = sessions.find(state, asked)
     has = about is not None and about["peer_key"] == s["peer_key"] and asked.hex() not in broken
-    label = HERE if has or asked.hex() in state["deleted"] else LOST
+    label = HERE if has else DELETED if asked.hex() in state["deleted"] else LOST
     return frame(RDYACK, label, key, sid, fresh, asked, asker)
 
 
 def read_answer(session, data, fresh, asked):
-    """'here', 'lost', or None if it is no authentic answer to this question."""
+    """'here', 'lost', 'deleted', or None if it is no authentic answer to this question."""
     key, sid = bytes.fromhex(session["confirm"]), bytes.fromhex(session["id"])
-    for label, word in ((HERE, "here"), (LOST, "lost")):
+    for label, word in ((HERE, "here"), (LOST, "lost"), (DELETED, "deleted")):
         if same(data, frame(RDYACK, label, key, sid, fresh, asked, session["role"])):
             return word
     return None

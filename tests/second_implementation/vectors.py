@@ -425,7 +425,8 @@ def still():
             sid, fresh = bytes.fromhex(session["id"]), rnd(label + " fresh", 16)
             asked = sid if same else rnd(label + " asked", 8)
             answers = {}
-            for word, text in (("here", still_there.HERE), ("lost", still_there.LOST)):
+            for word, text in (("here", still_there.HERE), ("lost", still_there.LOST),
+                               ("deleted", still_there.DELETED)):
                 a = still_there.frame(RDYACK, text, bytes.fromhex(session["confirm"]), sid, fresh,
                                       asked, role)
                 assert still_there.read_answer(session, a, fresh, asked) == word

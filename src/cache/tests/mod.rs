@@ -11,7 +11,7 @@ use super::field_text::hex;
 use super::status::{LinkStatus, links_with_peers};
 use super::*;
 use crate::crypto::schedule::Topics;
-use crate::handshake::session_check::{self, CheckEvent, SessionCheck, SessionQuery};
+use crate::handshake::session_check::{self, CheckEvent, SessionCheck, SessionPresence, SessionQuery};
 use crate::route::Route;
 use crate::session::{Expected, pair};
 use crate::stream::{Continues, EndedStream, FIRST_SIDE_STREAM, Origin, Progress, Sequence, StreamId, StreamState};

@@ -23,12 +23,19 @@ fn a_session_that_was_deleted_is_not_taken_for_lost() {
 
     let (_, asker) = pair(20, session(20).suite);
     let rng = &mut StdRng::seed_from_u64(1);
-    for (about, is_there) in [(1, true), (10, true), (11, true), (20, true), (4, false), (77, false)] {
+    for (about, presence) in [
+        (1, SessionPresence::Deleted),
+        (10, SessionPresence::Deleted),
+        (11, SessionPresence::Present),
+        (20, SessionPresence::Present),
+        (4, SessionPresence::Lost),
+        (77, SessionPresence::Lost),
+    ] {
         let question = SessionQuery::new(asker.clone(), session(about).id, rng);
         let (answer, _) =
             session_check::reply(&question.frame(), of_peer.sessions.iter().map(|it| &it.session), &of_peer.deleted)
                 .unwrap();
-        assert_eq!(question.is_present(&answer), Ok(is_there), "{about}");
+        assert_eq!(question.presence(&answer), Ok(presence), "{about}");
     }
 
     // Whoever carries a handshake's messages can make any number of those.
@@ -152,6 +159,23 @@ fn retired_sessions_go_by_number_and_age() {
     assert_eq!(standings(&cache).len(), 3, "a clock that was set back deletes nothing");
     let retired: Vec<u64> = cache.load().unwrap().iter().map(|stored| stored.retired).collect();
     assert_eq!(retired, [0, 10, 10]);
+}
+
+#[test]
+fn sessions_that_their_peer_ended_retire_and_newer_ones_stay() {
+    let (_home, cache) = cache();
+    let peer = session(1).peer;
+    cache.store_current(&session(1), NOW).unwrap();
+    (2..=4).for_each(|seed| cache.store_pending(&session(seed), NOW).unwrap());
+    assert!(cache.promote(&peer, &session(3).id, NOW).unwrap());
+    let before = standings(&cache);
+    assert_eq!(before[..2], [(4, Standing::Pending), (3, Standing::Current)]);
+    cache.retire(&peer, &[session(2).id, session(1).id], NOW + 1).unwrap();
+    assert_eq!(standings(&cache), before, "they were retired already");
+    cache.retire(&peer, &[session(3).id, session(2).id, session(1).id], NOW + 1).unwrap();
+    assert_eq!(standings(&cache)[..2], [(4, Standing::Pending), (3, Standing::Retired)]);
+    assert_eq!(cache.load().unwrap()[1].retired, NOW + 1);
+    assert!(cache.promote(&peer, &session(4).id, NOW + 2).unwrap());
 }
 
 #[test]

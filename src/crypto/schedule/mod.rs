@@ -231,8 +231,8 @@ impl Confirmation {
     }
 }
 
-/// The MACs of a session check (`sts-protocol(7)`, "Still there"). Each has its own label, and all cover the role of
-/// the device that asks, so that none can be reflected.
+/// The MACs of a session check (`sts-protocol(7)`, "Still there"), each with its own label. All cover the role of the device
+/// that asks, so that none can be reflected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SessionCheckMac {
     /// RDYREQ: asks whether the peer still has the session.
@@ -241,6 +241,8 @@ pub enum SessionCheckMac {
     Present,
     /// RDYACK: the peer does not know it.
     Lost,
+    /// RDYACK: the peer has deleted it.
+    Deleted,
 }
 
 /// What the MACs of a query and of its reply cover.
@@ -281,11 +283,9 @@ impl SessionCheckMac {
             Self::Query => b"sts2 still there",
             Self::Present => b"sts2 still here",
             Self::Lost => b"sts2 lost",
+            Self::Deleted => b"sts2 deleted",
         };
-        let role = match transcript.asker {
-            Role::Master => 1,
-            Role::Slave => 2,
-        };
+        let role = if transcript.asker == Role::Master { 1 } else { 2 };
         hmac(key, &[label, transcript.session, transcript.nonce, transcript.about, &[role]])
     }
 }

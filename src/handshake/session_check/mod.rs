@@ -31,6 +31,29 @@ pub(crate) fn query_session(payload: &[u8]) -> Option<SessionId> {
     SessionCheckFrame::parse(payload, FrameType::RdyReq).ok().map(|query| *query.session)
 }
 
+/// What a peer says of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SessionPresence {
+    /// It has the session.
+    Present,
+    /// It does not know the session, or has lost what it received under it.
+    Lost,
+    /// It has deleted the session after it received something under it: it has lost nothing, and confirms nothing more.
+    Deleted,
+}
+
+impl SessionPresence {
+    const ALL: [Self; 3] = [Self::Present, Self::Lost, Self::Deleted];
+
+    fn mac(self) -> SessionCheckMac {
+        match self {
+            Self::Present => SessionCheckMac::Present,
+            Self::Lost => SessionCheckMac::Lost,
+            Self::Deleted => SessionCheckMac::Deleted,
+        }
+    }
+}
+
 /// The reply to a query, and the session that authenticates it. `sessions` are all that this device can use, `deleted` the
 /// ones with this peer that it deleted: those are not lost, since it had them.
 ///
@@ -51,9 +74,14 @@ where
     let transcript = SessionCheckTranscript { asker: session.role.other(), session: id, nonce, about };
     SessionCheckMac::Query.verify(&session.confirm, &transcript, mac)?;
     // A peer learns nothing about the sessions of other peers.
-    let is_present = deleted.contains(about) || sessions.any(|it| it.id == *about && it.peer == session.peer);
-    let reply = if is_present { SessionCheckMac::Present } else { SessionCheckMac::Lost };
-    let mac = reply.mac(&session.confirm, &transcript);
+    let presence = if sessions.any(|it| it.id == *about && it.peer == session.peer) {
+        SessionPresence::Present
+    } else if deleted.contains(about) {
+        SessionPresence::Deleted
+    } else {
+        SessionPresence::Lost
+    };
+    let mac = presence.mac().mac(&session.confirm, &transcript);
     Ok((SessionCheckFrame { session: id, nonce, about, mac: &mac }.frame(FrameType::RdyAck), session))
 }
 
@@ -90,17 +118,19 @@ impl SessionQuery {
         SessionCheckFrame { session, nonce, about, mac: &mac }.frame(FrameType::RdyReq)
     }
 
-    /// Reads the reply to this query: true if the peer has the session, false if the peer has lost it.
+    /// Reads the reply to this query.
     ///
     /// # Errors
     /// The reason why the frame is not an authentic reply; [`Rejected::Unexpected`] for a reply to another query.
-    pub(crate) fn is_present(&self, frame: &[u8]) -> Result<bool, Rejected> {
+    pub(crate) fn presence(&self, frame: &[u8]) -> Result<SessionPresence, Rejected> {
         let reply = SessionCheckFrame::parse(frame, FrameType::RdyAck)?;
         if (reply.session, reply.nonce, reply.about) != (&self.session.id, &self.nonce, &self.about) {
             return Err(Rejected::Unexpected);
         }
-        let verify = |as_: SessionCheckMac| as_.verify(&self.session.confirm, &self.transcript(), reply.mac);
-        verify(SessionCheckMac::Present).map(|()| true).or_else(|_| verify(SessionCheckMac::Lost).map(|()| false))
+        let is = |presence: &SessionPresence| {
+            presence.mac().verify(&self.session.confirm, &self.transcript(), reply.mac).is_ok()
+        };
+        SessionPresence::ALL.into_iter().find(is).ok_or(Rejected::NotAuthentic)
     }
 
     fn transcript(&self) -> SessionCheckTranscript<'_> {
@@ -190,8 +220,11 @@ impl SessionCheck {
             });
             return Ok(CheckEvent::Queried(session, query.into_iter().chain([reply]).collect()));
         }
-        // "Lost" contradicts itself here: only a peer that has this session can authenticate it.
-        if self.query.is_present(frame)? { Ok(CheckEvent::Present) } else { Err(Rejected::NotAuthentic) }
+        match self.query.presence(frame)? {
+            SessionPresence::Present => Ok(CheckEvent::Present),
+            // This contradicts itself here: only a peer that has this session can authenticate it.
+            SessionPresence::Lost | SessionPresence::Deleted => Err(Rejected::NotAuthentic),
+        }
     }
 
     /// The session that is checked.

@@ -83,34 +83,39 @@ fn only_who_never_had_a_session_or_lost_it_says_so() {
     let says = |sessions: &[&Session], past: &[SessionId]| {
         let (answer, session) = reply(&query.frame(), sessions.iter().copied(), past).unwrap();
         assert_eq!(session.id, new.id);
-        query.is_present(&answer).unwrap()
+        query.presence(&answer).unwrap()
     };
     assert_eq!((query.about(), query.session()), (&old.id, &new));
-    assert!(says(&[&new_peers, &old_peers], &[]));
-    assert!(says(&[&new_peers], &[old.id]), "it was deleted, not lost");
-    assert!(!says(&[&new_peers], &[]));
-    assert!(!says(&[&new_peers, &Session { peer: strangers.own, ..old_peers.clone() }], &[]), "another peer's");
+    assert_eq!(says(&[&new_peers, &old_peers], &[]), SessionPresence::Present);
+    assert_eq!(says(&[&new_peers], &[old.id]), SessionPresence::Deleted, "it was not lost");
+    assert_eq!(says(&[&new_peers], &[]), SessionPresence::Lost);
+    let of_other_peer = Session { peer: strangers.own, ..old_peers.clone() };
+    assert_eq!(says(&[&new_peers, &of_other_peer], &[]), SessionPresence::Lost);
     assert_eq!(reply(&query.frame(), [&old_peers], &[]).unwrap_err(), Rejected::UnknownSession);
 
     // What was said to another query, of another session, or the other way round.
     let (lost, _) = reply(&query.frame(), [&new_peers], &[]).unwrap();
     let (here, _) = reply(&query.frame(), [&new_peers, &old_peers], &[]).unwrap();
-    assert_eq!(SessionQuery::new(new.clone(), old.id, &mut rng).is_present(&lost), Err(Rejected::Unexpected));
+    let (deleted, _) = reply(&query.frame(), [&new_peers], &[old.id]).unwrap();
+    let other = SessionQuery::new(new.clone(), old.id, &mut rng);
+    assert_eq!([&lost, &here, &deleted].map(|answer| other.presence(answer)), [const { Err(Rejected::Unexpected) }; 3]);
     let of_itself =
         SessionQuery { about: new.id, ..SessionQuery::new(new.clone(), old.id, &mut StdRng::seed_from_u64(1)) };
     assert_eq!(of_itself.nonce, query.nonce);
     let mut patched = lost.clone();
     patched[25..33].copy_from_slice(&new.id);
-    assert_eq!(of_itself.is_present(&patched), Err(Rejected::NotAuthentic));
-    for at in 0..lost.len() {
-        let mixed = [&lost[..at], &here[at..]].concat();
-        assert_eq!(query.is_present(&mixed).is_ok(), mixed == lost || mixed == here, "{at}");
+    assert_eq!(of_itself.presence(&patched), Err(Rejected::NotAuthentic));
+    for (one, other) in [(&lost, &here), (&here, &deleted), (&deleted, &lost)] {
+        for at in 0..one.len() {
+            let mixed = [&one[..at], &other[at..]].concat();
+            assert_eq!(query.presence(&mixed).is_ok(), mixed == *one || mixed == *other, "{at}");
+        }
     }
     // Reflected.
     let mut reflected = query.frame();
-    assert!(query.is_present(&reflected).is_err());
+    assert!(query.presence(&reflected).is_err());
     reflected[0] = FrameType::RdyAck.byte();
-    assert_eq!(query.is_present(&reflected), Err(Rejected::NotAuthentic));
+    assert_eq!(query.presence(&reflected), Err(Rejected::NotAuthentic));
 }
 
 #[test]

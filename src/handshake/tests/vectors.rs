@@ -12,7 +12,7 @@ use super::*;
 use crate::crypto::schedule::{Digest, Schedule};
 use crate::files::{Dir, Guard};
 use crate::handshake::merkle::{MerkleTree, root_over};
-use crate::handshake::session_check::{SessionQuery, query_session, reply};
+use crate::handshake::session_check::{SessionPresence, SessionQuery, query_session, reply};
 use crate::identity::PublicKey;
 use crate::message::{InitAck, InitReq};
 use crate::secret::Key;
@@ -250,13 +250,16 @@ fn session_checks() {
         let query = SessionQuery::new(session(asker), about, &mut drawn(vector, &["fresh"]));
         let question = vector.bytes("question");
         assert_eq!((query.frame(), query_session(&question)), (question.clone(), Some(id)));
-        assert_eq!(query.is_present(&vector.bytes("here")), Ok(true));
-        assert_eq!(query.is_present(&vector.bytes("lost")), Ok(false));
+        for (name, presence) in
+            [("here", SessionPresence::Present), ("lost", SessionPresence::Lost), ("deleted", SessionPresence::Deleted)]
+        {
+            assert_eq!(query.presence(&vector.bytes(name)), Ok(presence));
+        }
         let (ours, other) = (session(asker.other()), Session { id: about, ..session(asker.other()) });
         assert_eq!(reply(&question, [&ours, &other], &[]).unwrap().0, vector.bytes("here"));
         if id != about {
             assert_eq!(reply(&question, [&ours], &[]).unwrap().0, vector.bytes("lost"));
-            assert_eq!(reply(&question, [&ours], &[about]).unwrap().0, vector.bytes("here"), "it was deleted");
+            assert_eq!(reply(&question, [&ours], &[about]).unwrap().0, vector.bytes("deleted"));
         }
     }
 }

@@ -5,14 +5,13 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use rand::rngs::ThreadRng;
 
-use super::session_query::OpenQuery;
+use super::session_query::ReceiverSession;
 use super::{ActiveStream, OutgoingStream, SealedStream, SealingState};
 use crate::crypto::key_tree::Salt;
 use crate::message::FrameType;
 use crate::mqtt::Message;
 use crate::send::outgoing::{ConfirmedStream, OutgoingMessage, Reply};
 use crate::session::SessionId;
-use crate::sessions::LinkSessions;
 use crate::spool::Pending;
 use crate::stream::{
     AcceptError, Accepted, Content, MAX_UNCONFIRMED, Opened, Receiver, RetransmitQueue, Sender, SideContent, StreamId,
@@ -29,11 +28,9 @@ pub(super) struct Confirms {
     /// The message that the broker is to keep, the newest with input.
     retained: Option<Bytes>,
     /// Opens the confirms: they arrive in a stream of the receiver's own.
-    receiver: Receiver,
-    /// The session of which it is written down that the receiver uses it.
-    pub(super) proven: Option<SessionId>,
-    /// The receiver was asked whether it still has the session, and has not answered.
-    pub(super) open_query: Option<OpenQuery>,
+    pub(super) receiver: Receiver,
+    /// What the receiver has said of the session.
+    pub(super) session: ReceiverSession,
 }
 
 /// What the receiver says of a stream.
@@ -49,7 +46,8 @@ enum News {
 impl Confirms {
     pub(super) fn new(asked_for: bool, now: Instant) -> Self {
         let (queue, receiver) = (RetransmitQueue::new(MAX_UNCONFIRMED, now), Receiver::new());
-        Self { asked_for, queue, confirmed_earlier: false, retained: None, receiver, proven: None, open_query: None }
+        let session = ReceiverSession::default();
+        Self { asked_for, queue, confirmed_earlier: false, retained: None, receiver, session }
     }
 
     pub(super) fn are_asked_for(&self) -> bool {
@@ -61,16 +59,10 @@ impl Confirms {
         if self.asked_for { sender.ask_for_confirms() } else { sender }
     }
 
-    /// Opens confirms under the sessions that are usable now.
-    pub(super) fn use_sessions(&mut self, sessions: &LinkSessions) {
-        if self.asked_for {
-            self.receiver.update(sessions.usable().map(|stored| (stored.session.clone(), stored.standing)));
-        }
-    }
-
     /// A new stream begins, of which nothing was sent.
     pub(super) fn restart(&mut self, now: Instant) {
         self.confirmed_earlier |= self.queue.first() > 0;
+        self.session.is_ended = false;
         self.queue.restart(now);
     }
 
@@ -216,7 +208,7 @@ impl ConfirmedStream for SealedStream {
     }
 
     fn answer_topic(&self) -> Option<&str> {
-        self.confirms.open_query.as_ref().map(|open| self.sessions.listen_topic(open.session()))
+        self.confirms.session.open_query.as_ref().map(|open| self.sessions.listen_topic(open.session()))
     }
 
     fn ignore_silence(&mut self, now: Instant) {
@@ -232,10 +224,13 @@ impl ConfirmedStream for SealedStream {
         if let Some(reply) = self.receive_session_query(payload, now)? {
             return Ok(reply);
         }
+        if let Some(reply) = self.receive_kill(payload, now)? {
+            return Ok(reply);
+        }
         let Some(ActiveStream { sender, session, .. }) = self.state.stream() else { return Ok(Reply::Nothing) };
         Ok(match self.confirms.receive(payload, (sender.id(), sender.salt()), now) {
             Ok(Some(News::Confirmed(seq))) => {
-                self.confirms.open_query = None;
+                self.confirms.session.open_query = None;
                 self.confirms.prove(session, &self.sessions)?;
                 Reply::Confirmed(sender.position_of(seq).position)
             }
@@ -252,6 +247,10 @@ impl ConfirmedStream for SealedStream {
 
     fn is_orphaned(&mut self, now: Instant) -> Result<bool> {
         Ok(self.is_session_deleted(now)? && self.sessions.current().is_err())
+    }
+
+    fn is_session_ended(&self) -> bool {
+        self.confirms.session.is_ended
     }
 
     fn reseal(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<u64>> {

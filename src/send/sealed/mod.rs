@@ -6,12 +6,14 @@
 //! - `switching`: the state of the stream, and how it is replaced by one of a newer session;
 //! - `confirms`: what the receiver has confirmed, and what is sent again (`--confirm`);
 //! - `session_query`: whether the receiver still has the session, if it confirms nothing;
+//! - `session_end`: the receiver ends the session;
 //! - `spool_stream`: sequences that outlive the run (`--spool`);
 //! - `will`: what the broker says for us if this process dies;
 //! - `ended_streams`: how the streams of the run ended, for the next one to tell.
 
 mod confirms;
 mod ended_streams;
+mod session_end;
 mod session_query;
 mod spool_stream;
 mod switching;

@@ -9,7 +9,7 @@ use rand::rngs::ThreadRng;
 use super::SealedStream;
 use super::confirms::Confirms;
 use crate::Result;
-use crate::handshake::session_check::{self, SessionQuery};
+use crate::handshake::session_check::{self, SessionPresence, SessionQuery};
 use crate::message::FrameType;
 use crate::send::outgoing::{OutgoingMessage, Reply};
 use crate::session::{Session, SessionId};
@@ -18,6 +18,17 @@ use crate::space_wait::disk_full;
 
 /// Least time between two queries. What wakes a run to ask is that it sends its oldest message again.
 const SESSION_QUERY_INTERVAL: Duration = Duration::from_secs(5);
+
+/// What the receiver has said of the session of the stream.
+#[derive(Default)]
+pub(super) struct ReceiverSession {
+    /// The session of which it is written down that the receiver uses it.
+    proven: Option<SessionId>,
+    /// The receiver was asked whether it still has the session, and has not answered.
+    pub(super) open_query: Option<OpenQuery>,
+    /// It has ended the session.
+    pub(super) is_ended: bool,
+}
 
 /// A query that is repeated until it is answered.
 pub(super) struct OpenQuery {
@@ -37,16 +48,23 @@ impl OpenQuery {
 }
 
 impl Confirms {
+    /// Opens confirms under the sessions that are usable now.
+    pub(super) fn use_sessions(&mut self, sessions: &LinkSessions) {
+        if self.are_asked_for() {
+            self.receiver.update(sessions.usable().map(|stored| (stored.session.clone(), stored.standing)));
+        }
+    }
+
     /// The receiver has confirmed something under this session, so it uses it, which is written down once. If the disk is
     /// full, the next confirm tries again: what is sent does not depend on it.
     pub(super) fn prove(&mut self, session: &Session, sessions: &LinkSessions) -> Result<()> {
-        if self.proven == Some(session.id) {
+        if self.session.proven == Some(session.id) {
             return Ok(());
         }
         let proven = sessions.prove(session);
         if disk_full(&proven).is_none() {
             proven?;
-            self.proven = Some(session.id);
+            self.session.proven = Some(session.id);
         }
         Ok(())
     }
@@ -55,17 +73,17 @@ impl Confirms {
 impl SealedStream {
     /// The query, if it is due, and if there is a newer session to send it under.
     pub(super) fn query_session(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>> {
-        self.sessions.refresh_if_due(now)?;
+        self.refresh_sessions(now)?;
         let (Some(stream), Ok(current)) = (self.state.stream(), self.sessions.current()) else { return Ok(None) };
         let about = stream.session.id;
         if current.id == about {
             return Ok(None);
         }
-        let open = match self.confirms.open_query.take() {
+        let open = match self.confirms.session.open_query.take() {
             Some(open) if open.is_about(about, current) => open,
             _ => OpenQuery { query: SessionQuery::new(current.clone(), about, rng), due: now },
         };
-        let open = self.confirms.open_query.insert(open);
+        let open = self.confirms.session.open_query.insert(open);
         if now < open.due {
             return Ok(None);
         }
@@ -77,17 +95,18 @@ impl SealedStream {
     /// Takes a payload from the receiver's topic, if it is a query of its own or the answer to ours.
     pub(super) fn receive_session_query(&mut self, payload: &[u8], now: Instant) -> Result<Option<Reply>> {
         if session_check::query_session(payload).is_some() {
-            self.sessions.refresh_if_due(now)?;
+            self.refresh_sessions(now)?;
             let answer = self.sessions.answer_for_receiver(payload, now)?;
             let message = answer.map(|answer| OutgoingMessage::BestEffort { topic: answer.topic, frame: answer.frame });
             return Ok(Some(message.map_or(Reply::Nothing, Reply::Answer)));
         }
         let is_answer = session_check::is_session_check(payload) && FrameType::of(payload) == Ok(FrameType::RdyAck);
-        let Some(open) = self.confirms.open_query.as_ref().filter(|_| is_answer) else { return Ok(None) };
-        Ok(Some(match open.query.is_present(payload) {
-            Ok(false) => Reply::SessionLost,
-            Ok(true) if self.is_session_deleted(now)? => Reply::SessionDeleted,
-            Ok(true) => Reply::Nothing,
+        let Some(open) = self.confirms.session.open_query.as_ref().filter(|_| is_answer) else { return Ok(None) };
+        Ok(Some(match open.query.presence(payload) {
+            Ok(SessionPresence::Lost) => Reply::SessionLost,
+            Ok(SessionPresence::Deleted) => self.session_ended(),
+            Ok(SessionPresence::Present) if self.is_session_deleted(now)? => Reply::SessionDeleted,
+            Ok(SessionPresence::Present) => Reply::Nothing,
             Err(rejected) => Reply::Rejected(rejected),
         }))
     }
@@ -95,7 +114,15 @@ impl SealedStream {
     /// Whether the stream's session was deleted here, by `sts-pair --end` or `--forget` or with age: no confirm under it can
     /// be opened any more.
     pub(super) fn is_session_deleted(&mut self, now: Instant) -> Result<bool> {
-        self.sessions.refresh_if_due(now)?;
+        self.refresh_sessions(now)?;
         Ok(self.state.stream().is_some_and(|stream| !self.sessions.is_stored(stream.session.id)))
+    }
+
+    /// Looks whether sessions came or went, if it is time for that: what the receiver says is opened under those of now.
+    pub(super) fn refresh_sessions(&mut self, now: Instant) -> Result<()> {
+        if self.sessions.refresh_if_due(now)? {
+            self.confirms.use_sessions(&self.sessions);
+        }
+        Ok(())
     }
 }

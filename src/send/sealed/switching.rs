@@ -237,7 +237,7 @@ impl SealedStream {
     /// Leaves the stream, and what is not confirmed of it, as nothing can be confirmed any more.
     pub(super) fn abandon_stream(&mut self, now: Instant) {
         self.state = SealingState::Left;
-        self.confirms.open_query = None;
+        self.confirms.session.open_query = None;
         self.confirms.restart(now);
         self.confirms.use_sessions(&self.sessions);
     }

@@ -17,7 +17,7 @@ use super::*;
 use crate::cache::{Cache, PeerKey, Watch, peer_key};
 use crate::config::Sealed;
 use crate::files::{Dir, Guard};
-use crate::handshake::session_check::SessionQuery;
+use crate::handshake::session_check::{SessionPresence, SessionQuery};
 use crate::identity::{Identity, PeersStore, PublicKey};
 use crate::peers::Reach;
 use crate::role::Role;
@@ -262,7 +262,7 @@ fn only_who_asks_with_the_key_has_a_session_loaded() {
     assert!(gateway.sessions.link.peer_with(next.id).is_some() && gateway.sessions.has_unfollowed());
 
     let answer = gateway.answer(&question.frame()).unwrap();
-    assert_eq!(question.is_present(&answer.frame), Ok(true));
+    assert_eq!(question.presence(&answer.frame), Ok(SessionPresence::Present));
     assert_eq!(gateway.loaded().len(), 2);
     assert_eq!(gateway.answer(&forged), None);
     assert_eq!(gateway.loaded().len(), 2, "it is loaded for another reason");
@@ -298,7 +298,7 @@ fn a_peer_whose_file_came_back_is_heard_whether_it_asks_or_sends_first() {
         if asks {
             let question = SessionQuery::new(new.clone(), new.id, &mut StdRng::seed_from_u64(1));
             let answer = gateway.answer(&question.frame()).unwrap();
-            assert_eq!(question.is_present(&answer.frame), Ok(true));
+            assert_eq!(question.presence(&answer.frame), Ok(SessionPresence::Present));
         }
         assert_eq!(gateway.receive(&message(&mut sender(&new, 0))), Ok(()), "{asks}");
         assert_eq!(gateway.loaded(), [new.id]);

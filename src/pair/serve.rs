@@ -61,8 +61,6 @@ pub(super) fn run_service(open: impl Fn() -> Result<Link>, duty: Duty, report: &
     let held = link.enter_sandbox(link.pairing_needs(true), report);
     loop {
         let sessions = LinkSessions::new(peers, link.create_cache()?);
-        // The same peers: a hundred thousand are in memory once.
-        handshake.set_peers(sessions.accepted().clone());
         let purpose = match duty {
             Duty::Serve => Purpose::Serve(&mut service),
             Duty::Keep(age) => Purpose::Keep(Keeper::new(&mut service, age)),

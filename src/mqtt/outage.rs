@@ -10,6 +10,9 @@ use crate::{Error, Exit};
 /// Where a broker is reached and says nothing.
 const CHECK_LOG: &str = "the broker may be stuck, or may refuse this device: check its log";
 
+/// Where a proxy is reached, and nothing comes from it or from behind it.
+const MUTE_PROXY: &str = "the proxy, or the broker behind it, does not answer: check `proxy`, and the logs of both";
+
 /// What a plain port is, in a hint.
 const PLAIN_PORT: &str = "`port` must be the broker's port for MQTT without TLS, usually 1883";
 
@@ -130,6 +133,7 @@ fn hint(obstacle: Obstacle, endpoint: &Endpoint) -> Option<String> {
         }
         #[cfg(feature = "websocket")]
         (Obstacle::Upgrade(status), _) => upgrade(status, endpoint),
+        (Obstacle::Silence, _) if endpoint.proxy.is_some() => MUTE_PROXY.to_owned(),
         (Obstacle::Silence | Obstacle::Closed, Some(port))
             if endpoint.web_socket.is_none() && endpoint.tls.is_none() =>
         {
@@ -204,6 +208,7 @@ fn upgrade(status: Option<u16>, endpoint: &Endpoint) -> String {
 mod tests {
     use super::*;
     use crate::mqtt::Node;
+    use crate::mqtt::endpoint::{Proxy, ProxyKind};
 
     fn hint_at(port: u16, lost: &ConnectionLost) -> String {
         Outage::before_connack(&Endpoint::tcp("broker", port), lost).hint().unwrap_or_default().to_owned()
@@ -231,6 +236,15 @@ mod tests {
         let outage = Outage::before_connack(&cluster, &closed);
         assert!(outage.to_string().starts_with("b:8883: closed"), "{outage}");
         assert!(outage.hint().unwrap().contains("probably speaks TLS on port 8883"), "{outage:?}");
+    }
+
+    #[test]
+    fn a_mute_proxy_is_not_blamed_on_the_port_of_the_broker() {
+        let node = Node { host: "proxy".to_owned(), port: 1080 };
+        let proxy = Some(Proxy { kind: ProxyKind::Socks5, node, login: None });
+        let endpoint = Endpoint { proxy, ..Endpoint::tcp("broker", 8883) };
+        let silence = ConnectionLost::at(Obstacle::Silence, "connected, but no answer");
+        assert_eq!(Outage::before_connack(&endpoint, &silence).hint(), Some(MUTE_PROXY));
     }
 
     #[test]

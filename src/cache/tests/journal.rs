@@ -278,6 +278,7 @@ fn the_journal_is_written_anew_before_it_is_long() {
     let written = JournalEntry::Written { session: gone.id, messages: 1, bytes: 2 };
     journal.record_and_mark(&cache, &[written], NOW).unwrap();
     journal.forget(&[gone.id]);
+    journal.record_and_mark(&cache, &[progress(id, 5, 3, StreamState::Ended)], NOW).unwrap();
     let mut longest = 0;
     for next in 1..9_000 {
         journal.record_and_mark(&cache, &[progress(id, 0, next, StreamState::Open)], NOW).unwrap();
@@ -287,6 +288,7 @@ fn the_journal_is_written_anew_before_it_is_long() {
     let state = ReceiveState::read(&cache).unwrap().unwrap();
     assert_eq!(&state, journal.state());
     assert_eq!(state.open_streams(id, NOW)[0].messages, 8_999, "what was received is still known");
+    assert!(state.session(id).unwrap().0.is_over(5), "also of a stream of which nothing came since");
     assert_eq!((state.session(gone.id), state.past()[&gone.peer].bytes), (None, 2));
 }
 

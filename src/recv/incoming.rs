@@ -142,6 +142,9 @@ pub(super) trait IncomingStreams {
     /// Nothing can come from the broker from now on, or something can again; the time between counts for no timeout.
     fn set_stalled(&mut self, _stalled: bool, _now: Instant) {}
 
+    /// The broker has accepted the subscription, and sends what it keeps from now on.
+    fn subscribed(&mut self, _now: Instant) {}
+
     /// Whether a message waits for space on the disk to be recorded: until it is, no more are to be received.
     fn waits_for_space(&self) -> bool {
         false

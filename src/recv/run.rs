@@ -174,6 +174,7 @@ impl RecvRun<'_> {
             BrokerEvent::Subscribed { requested, granted, .. } => {
                 let topic = &self.config.subscribe;
                 self.is_subscribed = true;
+                self.streams.subscribed(now);
                 self.report.verbose(format_args!("listening on {topic}"));
                 if granted < requested {
                     self.report.warning(format_args!(

@@ -123,6 +123,23 @@ fn the_end_of_a_run_waits_no_second_for_what_is_lost() {
     receiver.wait().failed(&[65], &["stream 0: message", "data was lost"]).wrote(b"1\nlater\n");
 }
 
+/// The broker may have what a run with `--once` left there: a run that has the broker for a moment cannot know.
+#[test]
+fn what_a_run_that_follows_one_stream_was_told_is_reported_by_one_that_waited_for_the_broker() {
+    let (broker, pair) = paired();
+    broker
+        .filter(|topic, payload| if matches!(number(topic, payload), Some((0, _))) { Fate::Drop } else { Fate::Pass });
+    pair.master.send_all(&["--each"], "1\n2\n").succeeded();
+    let receiver = pair.slave.listen(&["--once"]);
+    pair.master.send_all(&[], "followed\n").succeeded();
+    receiver.wait().succeeded().wrote(b"followed\n");
+    let hasty = pair.slave.listen(&["--timeout", "1"]).wait().succeeded();
+    assert!(!hasty.stderr.contains("lost"), "{}", hasty.stderr);
+    let receiver = pair.slave.listen(&[]);
+    receiver.wait_for("stream 0: messages 0-");
+    receiver.stop().succeeded();
+}
+
 fn copy(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();

@@ -13,15 +13,16 @@ use crate::recv::incoming::GivenUp;
 use crate::stream::{EndedStream, Progress, Receiver, StreamId, StreamState, ToldStream};
 
 impl ReceivedStreams<'_> {
-    /// Waits again for what an earlier run was told of, and was still waiting for when it ended.
-    pub(super) fn recall_lost_ends(&mut self, now: Instant) -> Result<()> {
+    /// Waits again for what an earlier run was told of, and did not report. The broker may have it: that run followed another
+    /// stream, or was killed.
+    pub(super) fn recall_lost_ends(&mut self) -> Result<()> {
         let told: Vec<_> = self.log.state().told().copied().take(MAX_WAITING).collect();
         for ended in &told {
             if let Some(peer) = self.sessions.link.peer_with(ended.stream.session) {
                 self.sessions.load(peer, &mut self.log)?;
             }
         }
-        self.lost_ends.note(told, Some(now));
+        self.lost_ends.recall(told);
         Ok(())
     }
 
@@ -32,7 +33,7 @@ impl ReceivedStreams<'_> {
             let Self { sessions, admissions, log, lost_ends, .. } = self;
             let is_under_way =
                 |ended: &EndedStream| admissions.holds(ended.stream) || !is_all_written(ended, &sessions.receiver, log);
-            let ended = lost_ends.take_due(now, |id| given_up.includes(id), is_under_way)?;
+            let ended = lost_ends.take_due(now, given_up, is_under_way)?;
             if let Some(prior) = self.close_lost_end(&ended) {
                 let completion = Completion { prior, ..Completion::default() };
                 let stream = self.admissions.head_of(ended.stream);
@@ -75,14 +76,14 @@ impl ReceivedStreams<'_> {
     }
 
     /// The run ends: nothing more is waited for. What was accepted and is not written comes again, so that its stream
-    /// stays open.
+    /// stays open; and what an earlier run was told of is left to the next one if this one did not wait long enough for it.
     pub(super) fn give_up_lost_ends(&mut self) -> Result<()> {
         let mut prior = Vec::new();
         while let Some((_, entries)) = self.take_recordable() {
             prior.extend(entries);
         }
         while let Some(ended) =
-            self.lost_ends.take_due(Instant::now(), |_| true, |ended| self.admissions.holds(ended.stream))
+            self.lost_ends.take_due(Instant::now(), GivenUp::All, |ended| self.admissions.holds(ended.stream))
         {
             if is_all_written(&ended, &self.sessions.receiver, &self.log)
                 && let Some(entries) = self.close_lost_end(&ended)

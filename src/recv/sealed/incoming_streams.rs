@@ -72,6 +72,10 @@ impl IncomingStreams for SealedStreams<'_> {
         self.received.lost_ends.set_stalled(stalled, now);
     }
 
+    fn subscribed(&mut self, now: Instant) {
+        self.received.lost_ends.subscribed(now);
+    }
+
     fn disconnected(&mut self) {
         self.received.admissions.disconnected();
     }

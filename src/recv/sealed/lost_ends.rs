@@ -3,39 +3,106 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::reorder_buffer::REORDER_TIMEOUT;
 use super::stall::Stall;
+use crate::recv::incoming::GivenUp;
 use crate::session::SessionId;
-use crate::stream::{EndedStream, StreamId};
+use crate::stream::{EndedStream, Progress, StreamId};
 
 /// How long what is missing may still be on its way.
 const LOST_END_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long that is if an earlier run was told of the end: the broker may keep what that run did not acknowledge.
+const RECALLED_TIMEOUT: Duration = REORDER_TIMEOUT;
 /// Most streams that wait. An authentic peer may name any.
 pub(super) const MAX_WAITING: usize = 4096;
 
-/// The streams that wait, each since it was named first; those that a KILL names, as long as that waits.
+/// How long a stream waits.
+#[derive(Clone, Copy, Debug)]
+enum Wait {
+    /// [`LOST_END_TIMEOUT`], since this run was told of it.
+    Told(Instant),
+    /// As long as the KILL that told of it.
+    OfKill,
+    /// [`RECALLED_TIMEOUT`], since the broker could send what it keeps of it, or sent some of that.
+    Recalled(Option<Instant>),
+}
+
+impl Wait {
+    fn since_mut(&mut self) -> Option<&mut Instant> {
+        match self {
+            Self::Told(since) | Self::Recalled(Some(since)) => Some(since),
+            Self::OfKill | Self::Recalled(None) => None,
+        }
+    }
+
+    /// When it is over, if nothing can be said before.
+    fn until(self) -> Option<Instant> {
+        match self {
+            Self::Told(since) => Some(since + LOST_END_TIMEOUT),
+            Self::Recalled(since) => since.map(|since| since + RECALLED_TIMEOUT),
+            Self::OfKill => None,
+        }
+    }
+
+    /// Whether it is cut short with what is given up. The end of a run says nothing of what the broker may keep; once a session
+    /// ends, nothing of it is accepted any more.
+    fn is_given_up(self, session: SessionId, given_up: GivenUp<'_>) -> bool {
+        !matches!((self, given_up), (Self::Recalled(_), GivenUp::All)) && given_up.includes(session)
+    }
+}
+
+/// The streams that wait.
 #[derive(Debug, Default)]
 pub(super) struct LostEnds {
-    waiting: BTreeMap<StreamId, (EndedStream, Option<Instant>)>,
+    waiting: BTreeMap<StreamId, (EndedStream, Wait)>,
     stall: Stall,
 }
 
 impl LostEnds {
     /// A sender said how streams ended that are not complete. They wait from `since` on, or until they are given up.
     pub(super) fn note(&mut self, ended: Vec<EndedStream>, since: Option<Instant>) {
+        self.insert(ended, since.map_or(Wait::OfKill, Wait::Told));
+    }
+
+    /// An earlier run was told how streams ended. They wait from [`LostEnds::subscribed`] on.
+    pub(super) fn recall(&mut self, ended: Vec<EndedStream>) {
+        self.insert(ended, Wait::Recalled(None));
+    }
+
+    fn insert(&mut self, ended: Vec<EndedStream>, wait: Wait) {
         for ended in ended {
             if self.waiting.len() < MAX_WAITING {
-                self.waiting.entry(ended.stream).or_insert((ended, since)).0 = ended;
+                self.waiting.entry(ended.stream).or_insert((ended, wait)).0 = ended;
+            }
+        }
+    }
+
+    /// The broker sends what it keeps from now on.
+    pub(super) fn subscribed(&mut self, now: Instant) {
+        for (_, wait) in self.waiting.values_mut() {
+            if let Wait::Recalled(since) = wait {
+                since.get_or_insert(now);
+            }
+        }
+    }
+
+    /// A message was accepted: of what an earlier run was told, the rest of its stream may follow, and streams that continue it.
+    pub(super) fn received(&mut self, Progress { stream, sequence, .. }: &Progress, now: Instant) {
+        for (ended, wait) in self.waiting.values_mut() {
+            let is_before = ended.continues.is_some_and(|continues| {
+                continues.origin == sequence.origin && sequence.position <= continues.position
+            });
+            if let Wait::Recalled(Some(since)) = wait
+                && (ended.stream == *stream || is_before)
+            {
+                *since = now;
             }
         }
     }
 
     /// Nothing can come from the broker from now on, or something can again; the time between does not count.
     pub(super) fn set_stalled(&mut self, stalled: bool, now: Instant) {
-        if let Some(missed) = self.stall.set(stalled, now) {
-            for since in self.waiting.values_mut().filter_map(|(_, since)| since.as_mut()) {
-                *since += missed;
-            }
-        }
+        self.stall.set(stalled, now, self.waiting.values_mut().filter_map(|(_, wait)| wait.since_mut()));
     }
 
     /// Takes out a stream of which nothing more is waited for, as it waited long enough or is given up. One of which
@@ -43,21 +110,22 @@ impl LostEnds {
     pub(super) fn take_due(
         &mut self,
         now: Instant,
-        is_given_up: impl Fn(SessionId) -> bool,
+        given_up: GivenUp<'_>,
         is_under_way: impl Fn(&EndedStream) -> bool,
     ) -> Option<EndedStream> {
-        let is_late = |since| self.stall.has_passed(since, LOST_END_TIMEOUT, now);
-        let may_go =
-            |stream: StreamId, since: Option<Instant>| since.is_some_and(is_late) || is_given_up(stream.session);
+        let is_late = |until| self.stall.has_passed(until, Duration::ZERO, now);
+        let may_go = |stream: StreamId, wait: Wait| {
+            wait.until().is_some_and(is_late) || wait.is_given_up(stream.session, given_up)
+        };
         let mut all = self.waiting.iter();
-        let due = all.find(|(stream, (ended, since))| may_go(**stream, *since) && !is_under_way(ended));
+        let due = all.find(|(stream, (ended, wait))| may_go(**stream, *wait) && !is_under_way(ended));
         let stream = *due?.0;
         self.waiting.remove(&stream).map(|(ended, _)| ended)
     }
 
     /// When [`LostEnds::take_due`] has something, if nothing comes before.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.stall.deadline(self.waiting.values().filter_map(|(_, since)| *since).min(), LOST_END_TIMEOUT)
+        self.stall.deadline(self.waiting.values().filter_map(|(_, wait)| wait.until()).min(), Duration::ZERO)
     }
 
     /// Whether a stream of a session waits.
@@ -69,28 +137,45 @@ impl LostEnds {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stream::{Origin, Sequence, StreamState};
 
     fn ended(number: u32, count: u32) -> EndedStream {
         EndedStream { stream: StreamId { session: [1; 8], number }, salt: [0; 8], count: Some(count), continues: None }
+    }
+
+    const ALL_WRITTEN: fn(&EndedStream) -> bool = |_| false;
+
+    fn take(ends: &mut LostEnds, now: Instant) -> Option<EndedStream> {
+        ends.take_due(now, GivenUp::Nothing, ALL_WRITTEN)
     }
 
     #[test]
     fn a_second_counts_only_while_something_can_come() {
         let start = Instant::now();
         let mut ends = LostEnds::default();
-        let due = |ends: &mut LostEnds, now| ends.take_due(now, |_| false, |_| false);
         ends.note(vec![ended(1, 5)], Some(start));
         ends.note(vec![ended(1, 6)], Some(start + LOST_END_TIMEOUT / 2));
-        assert_eq!((ends.deadline(), due(&mut ends, start)), (Some(start + LOST_END_TIMEOUT), None));
+        assert_eq!((ends.deadline(), take(&mut ends, start)), (Some(start + LOST_END_TIMEOUT), None));
         ends.set_stalled(true, start + LOST_END_TIMEOUT / 2);
-        assert_eq!((ends.deadline(), due(&mut ends, start + 5 * LOST_END_TIMEOUT)), (None, None));
+        assert_eq!((ends.deadline(), take(&mut ends, start + 5 * LOST_END_TIMEOUT)), (None, None));
         ends.set_stalled(false, start + 5 * LOST_END_TIMEOUT);
         let late = ends.deadline().unwrap();
         assert_eq!(late, start + 5 * LOST_END_TIMEOUT + LOST_END_TIMEOUT / 2);
-        assert_eq!(ends.take_due(late, |_| false, |_| true), None, "what is held comes first");
+        assert_eq!(ends.take_due(late, GivenUp::Nothing, |_| true), None, "what is held comes first");
         assert!(ends.involves([1; 8]) && !ends.involves([2; 8]));
-        assert_eq!(due(&mut ends, late), Some(ended(1, 6)));
+        assert_eq!(take(&mut ends, late), Some(ended(1, 6)));
         assert!(!ends.involves([1; 8]));
+    }
+
+    /// The message that tells it may come in the same turn of the loop as the new connection.
+    #[test]
+    fn of_a_stall_only_the_time_counts_in_which_a_stream_waited() {
+        let start = Instant::now();
+        let mut ends = LostEnds::default();
+        ends.set_stalled(true, start);
+        ends.note(vec![ended(1, 5)], Some(start + 60 * LOST_END_TIMEOUT));
+        ends.set_stalled(false, start + 60 * LOST_END_TIMEOUT);
+        assert_eq!(ends.deadline(), Some(start + 61 * LOST_END_TIMEOUT));
     }
 
     #[test]
@@ -98,8 +183,50 @@ mod tests {
         let start = Instant::now();
         let mut ends = LostEnds::default();
         ends.note((0..2 * u32::try_from(MAX_WAITING).unwrap()).map(|number| ended(number, 1)).collect(), None);
-        assert_eq!((ends.deadline(), ends.take_due(start + 2 * LOST_END_TIMEOUT, |_| false, |_| false)), (None, None));
-        let given_up = std::iter::from_fn(|| ends.take_due(start, |session| session == [1; 8], |_| false));
+        assert_eq!((ends.deadline(), take(&mut ends, start + 2 * LOST_END_TIMEOUT)), (None, None));
+        let given_up = std::iter::from_fn(|| ends.take_due(start, GivenUp::Sessions(&[[1; 8]]), ALL_WRITTEN));
         assert_eq!(given_up.count(), MAX_WAITING);
+    }
+
+    /// Else what the broker has of them would be taken for repeated later.
+    #[test]
+    fn what_an_earlier_run_was_told_of_waits_for_the_broker_and_longer_whatever_ends_the_run() {
+        let start = Instant::now();
+        let mut ends = LostEnds::default();
+        ends.recall(vec![ended(1, 5), ended(2, 5)]);
+        let at_end = |ends: &mut LostEnds, now| ends.take_due(now, GivenUp::All, ALL_WRITTEN);
+        let subscribed = start + 3 * RECALLED_TIMEOUT;
+        assert_eq!((ends.deadline(), at_end(&mut ends, subscribed)), (None, None));
+        ends.subscribed(subscribed);
+        ends.note(vec![ended(1, 6)], Some(subscribed));
+        let late = subscribed + RECALLED_TIMEOUT / 2;
+        ends.subscribed(late);
+        assert_eq!((ends.deadline(), at_end(&mut ends, late)), (Some(subscribed + RECALLED_TIMEOUT), None));
+        let salt = [0; 8];
+        let sequence = Sequence::of_origin(Origin { stream: ended(1, 5).stream, salt }, 2);
+        let progress = Progress {
+            stream: ended(1, 5).stream,
+            salt,
+            next: 2,
+            skip: 0,
+            wants_confirms: false,
+            state: StreamState::Open,
+            sequence,
+        };
+        ends.received(&progress, late);
+        assert_eq!(at_end(&mut ends, subscribed + RECALLED_TIMEOUT), Some(ended(2, 5)));
+        assert_eq!(
+            (ends.deadline(), take(&mut ends, subscribed + RECALLED_TIMEOUT)),
+            (Some(late + RECALLED_TIMEOUT), None)
+        );
+        assert_eq!(take(&mut ends, late + RECALLED_TIMEOUT), Some(ended(1, 6)));
+    }
+
+    #[test]
+    fn what_an_earlier_run_was_told_of_a_session_that_ends_is_not_waited_for() {
+        let mut ends = LostEnds::default();
+        ends.recall(vec![ended(1, 5)]);
+        let given_up = GivenUp::Sessions(&[[1; 8]]);
+        assert_eq!(ends.take_due(Instant::now(), given_up, ALL_WRITTEN), Some(ended(1, 5)));
     }
 }

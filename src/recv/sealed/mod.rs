@@ -162,6 +162,7 @@ impl<'a> SealedStreams<'a> {
         }
         prior.extend(self.received.note_losses(&opened.peer, &accepted));
         self.received.note_promotion(opened, &accepted);
+        self.received.lost_ends.received(&accepted.progress, now);
         // What is said in a side stream is for sts-send, which receives it itself. It is accepted here for the proof
         // that the peer has the session.
         if stream.is_side_stream() {

@@ -66,7 +66,7 @@ impl<'a> ReceivedStreams<'a> {
         };
         // Before sessions are deleted of which nothing else is to come.
         if !once {
-            streams.recall_lost_ends(now)?;
+            streams.recall_lost_ends()?;
         }
         streams.check_keys(now)?;
         Ok(streams)

@@ -11,7 +11,7 @@ use crate::session::SessionId;
 use crate::stream::{Awaited, Receiver, StreamId};
 
 /// How long a stream waits for what is before it.
-const REORDER_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const REORDER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long it waits while more than [`MAX_UNACKNOWLEDGED`] messages are held.
 const CROWDED_TIMEOUT: Duration = Duration::from_secs(1);
 /// Most messages that are held, however short they are.
@@ -119,11 +119,7 @@ impl<T> ReorderBuffer<T> {
 
     /// Nothing can come from the broker from now on, or something can again; the time between does not count.
     pub(super) fn set_stalled(&mut self, stalled: bool, now: Instant) {
-        if let Some(missed) = self.stall.set(stalled, now) {
-            for waiting in self.streams.values_mut() {
-                waiting.since += missed;
-            }
-        }
+        self.stall.set(stalled, now, self.streams.values_mut().map(|waiting| &mut waiting.since));
     }
 
     /// When a stream has waited long enough.

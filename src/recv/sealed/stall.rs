@@ -4,22 +4,24 @@
 use std::time::{Duration, Instant};
 
 /// Whether messages can arrive: not while nothing is read from the broker, nor without a connection. Its owner keeps times;
-/// it moves them by what [`Stall::set`] returns, and asks here whether one has passed.
+/// [`Stall::set`] moves them, and they ask here whether one has passed.
 #[derive(Debug, Default)]
 pub(super) struct Stall {
     since: Option<Instant>,
 }
 
 impl Stall {
-    /// Nothing can come from the broker from now on, or something can again. Where a stall ends, returns how long it was:
-    /// what waits has waited that much less.
-    #[must_use]
-    pub(super) fn set(&mut self, stalled: bool, now: Instant) -> Option<Duration> {
+    /// Nothing can come from the broker from now on, or something can again. Where a stall ends, what is `waiting` since these
+    /// times has waited that much less.
+    pub(super) fn set<'a>(&mut self, stalled: bool, now: Instant, waiting: impl Iterator<Item = &'a mut Instant>) {
         if stalled {
             self.since.get_or_insert(now);
-            return None;
+        } else if let Some(stalled_since) = self.since.take() {
+            for since in waiting {
+                // What came with the end of the stall missed only the rest of it.
+                *since += now.saturating_duration_since(stalled_since.max(*since));
+            }
         }
-        self.since.take().map(|since| now.saturating_duration_since(since))
     }
 
     /// Whether what waits since then has waited long enough.

@@ -3,6 +3,7 @@
 
 mod history;
 mod kill;
+mod recall;
 mod run_end;
 
 use std::collections::VecDeque;
@@ -106,8 +107,19 @@ impl<'a> Run<'a> {
         })
     }
 
-    /// The run is killed, and the next one begins.
+    /// How many messages are written down as lost.
+    fn lost(&self) -> u64 {
+        self.streams.received.log.state().session(self.device.id).map_or(0, |(_, counters)| counters.lost)
+    }
+
+    /// The run is killed, and the next one begins and reaches the broker.
     fn restart(&mut self) {
+        self.restart_without_broker();
+        self.streams.subscribed(self.now);
+    }
+
+    /// The run is killed or over, and the next one begins.
+    fn restart_without_broker(&mut self) {
         let received = &mut self.streams.received;
         let peer = peer_key(&self.device.own);
         received.sessions.receiver.unload(&self.device.own);
@@ -117,7 +129,7 @@ impl<'a> Run<'a> {
         received.unrecorded.clear();
         received.log.beginnings.clear();
         received.log.wills.clear();
-        received.recall_lost_ends(self.now).unwrap();
+        received.recall_lost_ends().unwrap();
     }
 }
 

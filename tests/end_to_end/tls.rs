@@ -138,7 +138,8 @@ fn without_a_ca_file_the_authorities_of_the_system_count() {
 
 #[test]
 fn a_broker_that_shows_the_certificate_of_an_authority_is_trusted_by_its_key() {
-    let files = Authority::new().self_signed("broker", Kind::Ca);
+    let authority = Authority::new();
+    let files = authority.self_signed("broker", Kind::Ca);
     let broker = broker(&files, "");
     let ended = send(&device(broker.port(), &[("ca_file", text(&files.cert))]), &[]);
     let ended = ended.failed(&[69], &["is one of an authority (CA:TRUE)", "CA:FALSE; or, without `ca_file`, trust"]);

@@ -150,6 +150,7 @@ impl Journal {
     /// [`Exit::Failed`] where they cannot be written. With [`Lack::Disk`], what was there before is as it was, and the
     /// same may be written again.
     pub(crate) fn record(&mut self, cache: &Cache, entries: &[JournalEntry], at: u64) -> Result<()> {
+        let entries = &self.of_known(entries)[..];
         let mut text = String::new();
         put_line(&mut text, &self.line_of(entries, at));
         self.file.append(text.as_bytes())?;
@@ -171,6 +172,17 @@ impl Journal {
         let is_written = |error: Error| error.for_lack_of(None);
         let is_long = self.file.size() > MIN_COMPACT_LEN.max(2 * self.snapshot_len);
         if is_long { self.compact(cache).map_err(is_written) } else { Ok(()) }
+    }
+
+    /// These entries without what is told of sessions under which nothing was received before or with them: what is told of a
+    /// session does not show that it was in use.
+    fn of_known(&self, entries: &[JournalEntry]) -> Vec<JournalEntry> {
+        let is_told = |entry: &JournalEntry| matches!(entry, JournalEntry::Told(_));
+        let is_received = |id| {
+            let mut others = entries.iter().filter(|entry| !is_told(entry));
+            self.state.sessions.contains_key(&id) || others.any(|entry| entry.session() == id)
+        };
+        entries.iter().filter(|entry| !is_told(entry) || is_received(entry.session())).copied().collect()
     }
 
     /// Sets `received` in the files of the sessions that have their first entry. Not before that is written: a session that has

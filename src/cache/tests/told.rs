@@ -18,7 +18,8 @@ fn how_streams_ended_is_known_to_the_next_run_until_they_are_over() {
             position: 5,
         }),
     };
-    let entries: Vec<_> = (0..6).map(|number| JournalEntry::Told(told(number, 3))).collect();
+    let mut entries: Vec<_> = (0..6).map(|number| JournalEntry::Told(told(number, 3))).collect();
+    entries.push(progress(id, 6, 1, StreamState::Ended));
     journal.record_and_mark(&cache, &entries, NOW).unwrap();
     let received = [
         progress(id, 1, 3, StreamState::Open),
@@ -38,6 +39,28 @@ fn how_streams_ended_is_known_to_the_next_run_until_they_are_over() {
     }
 }
 
+/// Else, once the receive state is lost, a session that was never used would be refused as one of which the record is lost.
+#[test]
+fn what_is_told_of_a_session_under_which_nothing_came_is_not_written_down() {
+    let (_home, cache) = cache();
+    cache.store_current(&session(1), NOW).unwrap();
+    cache.store_current(&session(2), NOW).unwrap();
+    let told = |seed| {
+        let stream = StreamId { session: session(seed).id, number: 0 };
+        JournalEntry::Told(EndedStream { stream, salt: [7; 8], count: Some(1), continues: None })
+    };
+    let (mut journal, _) = receive(&cache).unwrap();
+    let came = progress(session(2).id, 1, 1, StreamState::Open);
+    journal.record_and_mark(&cache, &[told(1), told(2), came], NOW).unwrap();
+    drop(journal);
+    let state = ReceiveState::read(&cache).unwrap().unwrap();
+    assert_eq!(state.ids().collect::<Vec<_>>(), [session(2).id]);
+    assert_eq!(state.told().map(|ended| ended.stream.session).collect::<Vec<_>>(), [session(2).id]);
+    let received: Vec<_> =
+        listed(&cache).into_iter().filter(|listed| listed.received).map(|listed| listed.id).collect();
+    assert_eq!(received, [session(2).id]);
+}
+
 /// A peer that tells of any number of streams does not make the file grow.
 #[test]
 fn of_many_streams_that_were_told_the_newest_are_remembered() {
@@ -45,6 +68,7 @@ fn of_many_streams_that_were_told_the_newest_are_remembered() {
     cache.store_current(&session(1), NOW).unwrap();
     let id = session(1).id;
     let (mut journal, _) = receive(&cache).unwrap();
+    journal.record_and_mark(&cache, &[progress(id, 200, 1, StreamState::Open)], NOW).unwrap();
     for number in 0..200 {
         let ended =
             EndedStream { stream: StreamId { session: id, number }, salt: [7; 8], count: Some(1), continues: None };

@@ -4,6 +4,7 @@ use super::ended_stream::EndedStream;
 use super::id::{Origin, StreamId};
 use super::opened::Opened;
 use super::others::{OtherStreams, ToldStream};
+use super::preamble::Continues;
 use super::progress::{Gap, Progress, Sequence, StreamState};
 use super::receiver::Receiver;
 use super::sequence::Beginning;
@@ -53,7 +54,38 @@ impl Receiver {
             }
         }
         let told = opened.head.preamble.iter().flat_map(|preamble| &preamble.ended);
-        told.filter_map(|ended| self.move_one(ended, opened)).collect()
+        told.filter_map(|ended| {
+            self.remember_told(ended, opened);
+            self.move_one(ended, opened)
+        })
+        .collect()
+    }
+
+    /// A stream of which nothing came may still begin without its first message.
+    fn remember_told(&mut self, ended: &EndedStream, opened: &Opened) {
+        let is_theirs = ended.stream.number <= MAX_NUMBER && self.is_of_same_peer(ended.stream, opened);
+        if !is_theirs || !self.is_older(ended.stream, opened.stream) {
+            return;
+        }
+        if let Some(entry) = self.entry_mut(ended.stream.session) {
+            entry.streams.tell(*ended);
+        }
+    }
+
+    /// Where a stream of which nothing came begins, as its device told, in this run or an earlier one.
+    pub(super) fn told_beginning(&self, stream: StreamId, salt: Salt) -> Option<Continues> {
+        let streams = self.streams(stream.session).filter(|streams| !streams.is_copied())?;
+        let ended = streams.told_of(stream.number).filter(|ended| ended.salt == salt)?;
+        self.continued_by(ended)
+    }
+
+    /// What a stream that has ended continued, if that is of the same device.
+    fn continued_by(&self, ended: &EndedStream) -> Option<Continues> {
+        let of = |session| self.session(session).map(|session| session.peer);
+        ended.continues.filter(|continues| {
+            let named = continues.origin.stream;
+            named != ended.stream && !named.is_side_stream() && of(named.session) == of(ended.stream.session)
+        })
     }
 
     fn move_one(&mut self, ended: &EndedStream, opened: &Opened) -> Option<ToldStream> {
@@ -134,14 +166,9 @@ impl Receiver {
     }
 
     fn beginning_of(&self, ended: &EndedStream) -> Beginning {
-        let EndedStream { stream, salt, continues, .. } = *ended;
+        let EndedStream { stream, salt, .. } = *ended;
         let origin = Origin { stream, salt };
-        let continues = continues.filter(|continues| {
-            let of = |session| self.session(session).map(|session| session.peer);
-            let named = continues.origin.stream;
-            named != stream && !named.is_side_stream() && of(named.session) == of(stream.session)
-        });
-        let Some(continues) = continues else { return Beginning::of_origin(origin) };
+        let Some(continues) = self.continued_by(ended) else { return Beginning::of_origin(origin) };
         if self.is_carried_on(continues.origin, stream) {
             // It carried nothing that is not of the newer stream, or was given up with the beginning of that.
             let sequence = Sequence { origin: continues.origin, position: 0 };

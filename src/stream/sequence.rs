@@ -176,7 +176,7 @@ impl Receiver {
             _ if !opened.head.continues || stream.is_side_stream() => false,
             // What this one carries is of the newer one, or was given up with its beginning.
             Some(continues) => self.is_carried_on(continues.origin, stream),
-            None if opened.seq > 0 && !opened.head.wants_confirms => match self.announced(stream) {
+            None if opened.seq > 0 && !opened.head.wants_confirms => match self.announced(opened) {
                 Some(Announced::Placed(sequence)) => self.is_carried_on(sequence.origin, stream),
                 Some(Announced::Unplaced) | None => self.may_be_carried_on(stream),
             },
@@ -193,7 +193,7 @@ impl Receiver {
             return alone(OtherStreams::default());
         }
         if opened.seq > 0 {
-            return match self.announced(stream) {
+            return match self.announced(opened) {
                 Some(Announced::Placed(Sequence { origin, position })) => {
                     self.go_on(&Continues { origin, position }, stream)
                 }
@@ -258,9 +258,10 @@ impl Receiver {
         closed.map(|other| (other, Closing::OrderUnknown)).collect()
     }
 
-    /// What is known of a stream of which nothing was written: the last message of the one that it continues has come,
-    /// or an earlier run knew what it continues.
-    fn announced(&self, stream: StreamId) -> Option<Announced> {
+    /// What is known of the stream of a message, of which nothing was written: the last message of the one that it continues has
+    /// come, a later one told it, or an earlier run knew what it continues.
+    fn announced(&self, opened: &Opened) -> Option<Announced> {
+        let stream = opened.stream;
         let entry = self.sessions.get(&stream.session)?;
         if entry.streams.has_begun(stream.number) {
             let sequence = entry.streams.close_at(stream).sequence;
@@ -268,7 +269,9 @@ impl Receiver {
                 return Some(Announced::Placed(sequence));
             }
         }
-        entry.announced.get(&stream.number).copied()
+        let told = self.told_beginning(stream, opened.salt());
+        let told = told.map(|Continues { origin, position }| Announced::Placed(Sequence { origin, position }));
+        told.or_else(|| entry.announced.get(&stream.number).copied())
     }
 
     /// Notes where the stream begins that an accepted message names as the next one: who withholds the first message

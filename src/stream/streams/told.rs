@@ -34,12 +34,17 @@ impl ToldEnds {
 }
 
 impl Streams {
-    /// Remembers how a stream ended, for a run that begins before it is known whether the rest of it still comes; a stream that
-    /// is over is not remembered.
+    /// Remembers how a stream ended, for a run that begins before it is known whether the rest of it still comes, and for its
+    /// messages, should the first one not be among them; a stream that is over is not remembered.
     pub(crate) fn tell(&mut self, ended: EndedStream) {
         if !self.ended.contains(ended.stream.number) {
             self.told.insert(ended);
         }
+    }
+
+    /// How a stream ended, if [`Streams::tell`] remembers it.
+    pub(in crate::stream) fn told_of(&self, number: u32) -> Option<&EndedStream> {
+        self.told.0.get(&number)
     }
 
     /// What [`Streams::tell`] remembers, in the order of the numbers.

@@ -258,6 +258,41 @@ fn a_stream_without_its_first_message_is_put_where_it_was() {
     }
 }
 
+/// What is told of a stream of which nothing came may come before the rest of it, without its first message: otherwise what was
+/// written of both would be reported as lost.
+#[test]
+fn a_stream_that_begins_without_its_first_message_after_it_was_told_is_put_where_it_was() {
+    let (master, slave) = pair(1, Suite::Gcm);
+    for (is_copied, restarts) in [(false, false), (false, true), (true, false)] {
+        let mut receiver = receiver(&[&slave]);
+        let [mut one, mut two, mut teller] = [0, 1, 3].map(|number| sender(&master, number));
+        assert!(receive(&mut receiver, &data(&mut one, b"a")).1.is_ok());
+        let _lost = data(&mut one, b"b");
+        go_on(&mut two, one.id(), 0);
+        let _lost = data(&mut two, b"a");
+        let second = data(&mut two, b"b");
+        if is_copied {
+            receiver.entry_mut(slave.id).unwrap().streams.mark_copied();
+        }
+        tell(&mut teller, &[(&one, Some(2)), (&two, Some(2))]);
+        let opened = receive(&mut receiver, &data(&mut teller, b"later")).0;
+        let ended = receiver.lost_ends(&opened);
+        assert_eq!(ended.len(), 2);
+        if restarts {
+            receiver = restarted(&receiver, &[&slave]);
+        }
+        let Accepted { gap, others, .. } = receive(&mut receiver, &second).1.unwrap();
+        let closed = others.closed.iter().map(|(closed, _)| closed.stream).collect::<Vec<_>>();
+        if is_copied {
+            assert_eq!((gap.map(|gap| gap.messages()), closed), (Some(1), vec![one.id()]));
+        } else {
+            assert_eq!((gap, closed), (None, vec![]));
+            let lost: Vec<_> = ended.iter().filter_map(|ended| receiver.close_lost_end(ended)).collect();
+            assert!(lost.iter().all(|lost| lost.gap.is_none() && lost.others.gap.is_none()), "{lost:?}");
+        }
+    }
+}
+
 /// A broker that delays a stream must not have it close the one that carries its sequence now.
 #[test]
 fn a_stream_that_comes_after_a_newer_one_of_its_sequence_closes_nothing() {

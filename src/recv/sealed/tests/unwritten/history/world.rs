@@ -38,11 +38,11 @@ struct Outcome {
     doubtful: BTreeSet<u64>,
     written: BTreeSet<u64>,
     lost: BTreeSet<u64>,
-    /// What was reported as lost after it was written.
-    denied: BTreeSet<u64>,
-    /// A stream was accepted without its first message: what a spool sends again in one may come twice, and what is missing of
-    /// that may be reported though another stream carried it.
-    has_headless: bool,
+    /// What was reported as lost after it was written, with its sequence.
+    denied: HashSet<(Origin, u64)>,
+    /// The sequences of which a stream was accepted without its first message, and not known to continue another one: what a
+    /// spool sends again in one may come twice, and what is missing of that may be reported though another stream carried it.
+    headless: HashSet<Origin>,
 }
 
 impl<'a> World<'a> {
@@ -276,6 +276,7 @@ impl<'a> World<'a> {
         }
         match disposition {
             Disposition::Deliver(delivery) => {
+                self.note_headless(&delivery);
                 self.queue.push((delivery.stream, Waiting::Delivery(Box::new(delivery.detached()))));
             }
             Disposition::Repeat { stream, receipt } => self.queue.push((stream, Waiting::Repeat(receipt))),
@@ -336,13 +337,22 @@ impl<'a> World<'a> {
         }
     }
 
+    /// Takes note of a stream that is accepted without its first message.
+    fn note_headless(&mut self, delivery: &Delivery) {
+        let Some(stream) = delivery.completion.progress.map(|progress| progress.stream) else { return };
+        let is_first_lost = |entry| matches!(entry, JournalEntry::Lost(gap) if gap.stream == stream && gap.first == 0);
+        let origin = self.bases[&stream].origin;
+        if origin.stream != stream && delivery.completion.entries().any(is_first_lost) {
+            self.outcome.headless.insert(origin);
+        }
+    }
+
     fn note_lost(&mut self, gap: crate::stream::Gap) {
         let Continues { origin, position } = self.bases[&gap.stream];
-        self.outcome.has_headless |= gap.first == 0 && position > 0;
         for seq in gap.first..=gap.last {
             if let Some(text) = self.texts.get(&(origin, position + u64::from(seq))) {
                 self.outcome.lost.insert(*text);
-                self.outcome.denied.extend(self.outcome.written.contains(text).then_some(*text));
+                self.outcome.denied.extend(self.outcome.written.contains(text).then_some((origin, *text)));
             }
         }
     }
@@ -402,7 +412,8 @@ impl<'a> World<'a> {
 
     /// What was reported as lost after it was written, where it was known which stream continued which.
     pub(super) fn denied(&self) -> BTreeSet<u64> {
-        if self.outcome.has_headless { BTreeSet::new() } else { self.outcome.denied.clone() }
+        let Outcome { denied, headless, .. } = &self.outcome;
+        denied.iter().filter(|(origin, _)| !headless.contains(origin)).map(|(_, text)| *text).collect()
     }
 
     /// What was sent, and is neither written nor reported as lost.

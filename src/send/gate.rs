@@ -134,15 +134,20 @@ impl<'a> Gate<'a> {
     ) -> Result<Option<Token>> {
         let (data_len, retain) = (message.data_len(), self.mqtt.retain && message.is_value());
         let is_record = matches!(message, OutgoingMessage::Record { .. });
+        let is_ordered = !matches!(message, OutgoingMessage::Unordered(_));
         let payload = match message {
             OutgoingMessage::BestEffort { topic, frame } => {
                 return events.publish_or_drop(&topic, frame, Qos::AtMostOnce).map(|_| None);
             }
             OutgoingMessage::Message { payload, .. }
             | OutgoingMessage::Record { payload, .. }
-            | OutgoingMessage::Unretained(payload) => payload,
+            | OutgoingMessage::Unretained(payload)
+            | OutgoingMessage::Unordered(payload) => payload,
         };
         let token = events.broker.publish(topic, payload, self.mqtt.qos, retain)?;
+        if !is_ordered {
+            events.broker.exempt_from_order(token);
+        }
         self.data_in_flight.published(token, data_len);
         for pace in &mut self.paces {
             pace.sent(now);

@@ -178,6 +178,11 @@ impl OutgoingStream for LegacyStream {
         Some(&self.unfollowed.space)
     }
 
+    fn is_ordered(&self) -> bool {
+        // The other device decrypts each message with what it has of the one before.
+        true
+    }
+
     fn limit_messages(&mut self, max_message: usize) -> usize {
         self.max_text = self.max_text.min(max_text_len(self.topic.len(), max_message));
         // A line may be several messages.

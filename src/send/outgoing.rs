@@ -29,6 +29,9 @@ pub(super) enum OutgoingMessage {
     /// A message of the stream that the broker must not keep in the place of the newest one: without bytes of the input,
     /// or sent again after later ones.
     Unretained(Bytes),
+    /// A message without a position in the sequence, which the broker must not keep: what is said between two streams, and
+    /// after the last one. Others may overtake it.
+    Unordered(Bytes),
     /// A frame beside the stream, which is repeated until it is answered: without room it is dropped, as if the network
     /// had lost it.
     BestEffort { topic: String, frame: Vec<u8> },
@@ -50,7 +53,7 @@ impl OutgoingMessage {
     pub(super) fn data_len(&self) -> usize {
         match self {
             Self::Message { data_len, .. } | Self::Record { data_len, .. } => *data_len,
-            Self::Unretained(_) | Self::BestEffort { .. } => 0,
+            Self::Unretained(_) | Self::Unordered(_) | Self::BestEffort { .. } => 0,
         }
     }
 
@@ -59,14 +62,17 @@ impl OutgoingMessage {
         match self {
             Self::Message { .. } => true,
             Self::Record { data_len, .. } => *data_len > 0,
-            Self::Unretained(_) | Self::BestEffort { .. } => false,
+            Self::Unretained(_) | Self::Unordered(_) | Self::BestEffort { .. } => false,
         }
     }
 
     /// What is published.
     pub(super) fn payload(&self) -> Bytes {
         match self {
-            Self::Message { payload, .. } | Self::Record { payload, .. } | Self::Unretained(payload) => payload.clone(),
+            Self::Message { payload, .. }
+            | Self::Record { payload, .. }
+            | Self::Unretained(payload)
+            | Self::Unordered(payload) => payload.clone(),
             Self::BestEffort { frame, .. } => Bytes::copy_from_slice(frame),
         }
     }
@@ -110,6 +116,11 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream + WillStream {
     /// run.
     fn space(&self) -> Option<&SpaceWait> {
         None
+    }
+
+    /// Whether the receiver drops a message that arrives after a later one.
+    fn is_ordered(&self) -> bool {
+        false
     }
 
     /// Keeps the messages of later streams to this many bytes, which the broker bears. Returns the most bytes of data

@@ -189,7 +189,7 @@ impl SendRun<'_> {
     /// Publishes the last message of a stream, on the topic that it has until it is left.
     fn publish_settled(&mut self, now: Instant) -> Result<()> {
         match self.stream.seal_settled(&mut self.rng)? {
-            Some(payload) => self.publish(OutgoingMessage::Unretained(payload), now),
+            Some(payload) => self.publish(OutgoingMessage::Unordered(payload), now),
             None => Ok(()),
         }
     }

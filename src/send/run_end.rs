@@ -24,17 +24,32 @@ impl SendRun<'_> {
     /// Sends all of the source, and ends the connection.
     pub(super) fn finish(mut self) -> Result<()> {
         let delivered = match self.deliver() {
-            Ok(()) => self.events.close().map(drop),
+            Ok(()) => {
+                self.await_others_answers();
+                Ok(())
+            }
             Err(SendFailure::GivenUp(error)) => Err(error),
             Err(SendFailure::Interrupted(cause)) => Err(self.interrupted(cause)),
+        };
+        let left = self.leave_order(Instant::now());
+        let closed = match delivered.and(left) {
+            Ok(()) => self.events.close().map(drop),
+            failed => failed,
         };
         self.report.status("");
         // How the streams ended is known to the peer no worse than after a crash if it cannot be written down.
         if let Err(error) = self.stream.write_ends(self.source.delivered()) {
             self.report.verbose(format_args!("how the stream ended is not written down: {error}"));
         }
-        let closed = self.source.close();
-        delivered.and(closed)
+        let stored = self.source.close();
+        closed.and(stored)
+    }
+
+    /// Where the next run sends the rest, its order depends on the answers to what is under way.
+    fn await_others_answers(&mut self) {
+        if self.source.keeps_undelivered() && !self.source.is_delivered() {
+            self.await_acknowledgements();
+        }
     }
 
     /// The error of ending for this cause, which says what is not delivered, too: nobody else would.

@@ -126,10 +126,10 @@ pub(super) trait MessageSource {
     /// what is in them goes in shorter ones. `waiting` are those that are to be taken back once it is done, oldest first.
     fn cut_again(&mut self, waiting: Vec<Bytes>, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Cut>;
 
-    /// A message is not delivered although newer ones are: sends it and those after it again, as the beginning of another
-    /// sequence, since the receiver drops what comes out of order. Returns how many messages may arrive twice. Called once
-    /// more while the newer ones are under way, and then has nothing to do.
-    fn restart_sequence(&mut self, _stream: &mut dyn OutgoingStream, _now: Instant) -> Result<u64> {
+    /// The broker refused a message, and may have accepted newer ones: sends it and those after it again, as the beginning of
+    /// another sequence, since the receiver drops what comes out of order. Returns how many of these were published, the
+    /// refused one included. Called once more while the newer ones are under way, and then has nothing to do.
+    fn restart_sequence(&mut self, _refused: Token, _stream: &mut dyn OutgoingStream, _now: Instant) -> Result<u64> {
         Ok(0)
     }
 

@@ -271,18 +271,23 @@ impl MessageSource for Spooled<'_> {
     /// position: the receiver drops what it has. The first that is too long is cut once those before it are
     /// acknowledged.
     fn cut_again(&mut self, _waiting: Vec<Bytes>, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<Cut> {
-        (self.published, self.is_record_whole) = (VecDeque::new(), true);
         stream.reseal_records(&mut self.spool, turn.now)?;
         self.spool.rewind()?;
+        (self.published, self.is_record_whole) = (VecDeque::new(), true);
         Ok(Cut::Done(0))
     }
 
-    fn restart_sequence(&mut self, stream: &mut dyn OutgoingStream, now: Instant) -> Result<u64> {
-        let Some(newer) = self.published.len().checked_sub(1) else { return Ok(0) };
-        (self.published, self.is_record_whole) = (VecDeque::new(), true);
+    fn restart_sequence(&mut self, refused: Token, stream: &mut dyn OutgoingStream, now: Instant) -> Result<u64> {
+        // What was acknowledged before the refused one is not sent again.
+        self.acknowledged_all()?;
+        let published = self.published.len() as u64;
+        if self.published.back().is_none_or(|(newest, _)| *newest < refused) {
+            return Ok(0);
+        }
         self.spool.abandon_sequence()?;
         stream.restart(now);
-        Ok(newer as u64)
+        (self.published, self.is_record_whole) = (VecDeque::new(), true);
+        Ok(published)
     }
 
     fn deadline(&self, now: Instant) -> Option<Instant> {

@@ -356,9 +356,9 @@ impl Spool {
     /// # Errors
     /// As [`Spool::read`].
     pub(crate) fn rewind(&mut self) -> Result<()> {
+        self.reader = self.tail.count_waiting(self.state.acknowledged)?;
         self.next = self.state.acknowledged;
         self.read.clear();
-        self.reader = self.tail.count_waiting(self.next)?;
         Ok(())
     }
 }

@@ -55,6 +55,7 @@ mod poison;
 mod proxies;
 mod recv_limits;
 mod refusals;
+mod refused_order;
 mod refused_spool;
 mod retained;
 mod rotation;

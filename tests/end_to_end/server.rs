@@ -2,12 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_socket_linger;
+
+use crate::process::wait_until;
 
 /// CONNACK: accepted, no session.
 pub(crate) const CONNACK: [u8; 4] = [0x20, 2, 0, 0];
@@ -113,38 +115,78 @@ pub(crate) fn carry(stream: TcpStream, port: u16) {
     }
 }
 
-/// Forwards a connection of MQTT 5 to the broker at `port`, as [`carry`], but refuses the PUBLISH of this number (from 0, at
-/// QoS 1, on a short topic) for its quota, once it has forwarded the next one.
-pub(crate) fn carry_refusing(stream: TcpStream, port: u16, refused: usize) {
+/// What [`carry_refusing`] does.
+#[derive(Clone, Copy)]
+pub(crate) struct Refusal {
+    /// The PUBLISH to refuse, from 0.
+    pub(crate) number: usize,
+    /// Why.
+    pub(crate) code: u8,
+    /// After the refusal, no PUBACK passes.
+    pub(crate) withholds_answers: bool,
+}
+
+/// Forwards a connection of MQTT 5 to the broker at `port`, as [`carry`], but refuses a PUBLISH (at QoS 1) once the next one has
+/// come, and before it forwards that.
+pub(crate) fn carry_refusing(stream: TcpStream, port: u16, refusal: Refusal) {
     stream.set_read_timeout(None).unwrap();
     let broker = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-    let client = Arc::new(Mutex::new(stream.try_clone().unwrap()));
-    let (mut from, mut to, answers) = (stream, broker.try_clone().unwrap(), Arc::clone(&client));
-    thread::spawn(move || {
-        let (mut number, mut refusal) = (0, None);
+    let client = Mutex::new(stream.try_clone().unwrap());
+    let (answered, has_refused) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let relay = Arc::new(RefusingRelay { client, refusal, answered, has_refused });
+    let (to, refusing) = (broker.try_clone().unwrap(), Arc::clone(&relay));
+    thread::spawn(move || refusing.forward(stream, to));
+    thread::spawn(move || relay.forward_answers(broker));
+}
+
+struct RefusingRelay {
+    client: Mutex<TcpStream>,
+    refusal: Refusal,
+    /// How many PUBACK it has forwarded.
+    answered: AtomicUsize,
+    has_refused: AtomicBool,
+}
+
+impl RefusingRelay {
+    fn forward(&self, mut from: TcpStream, mut to: TcpStream) {
+        let (mut number, mut answer) = (0, None);
         while let Some(packet) = read_whole_packet(&mut from) {
             let is_publish = packet[0] >> 4 == 3;
-            if is_publish && number == refused {
-                let id = 4 + usize::from(packet[3]);
-                refusal = Some([0x40, 3, packet[id], packet[id + 1], 0x97]);
+            if is_publish && number == self.refusal.number {
+                answer = Some(self.answer(&packet));
             } else {
-                to.write_all(&packet).unwrap();
-                if let Some(refusal) = refusal.take_if(|_| is_publish) {
-                    answers.lock().unwrap().write_all(&refusal).unwrap();
+                if let Some(answer) = answer.take_if(|_| is_publish) {
+                    let answered = || self.answered.load(Ordering::SeqCst) >= self.refusal.number;
+                    wait_until("the answers to what came before", answered);
+                    self.has_refused.store(true, Ordering::SeqCst);
+                    self.client.lock().unwrap().write_all(&answer).unwrap();
                 }
+                to.write_all(&packet).unwrap();
             }
             number += usize::from(is_publish);
         }
         to.shutdown(Shutdown::Write).ok();
-    });
-    thread::spawn(move || {
-        let mut broker = broker;
+    }
+
+    /// The refusal of this PUBLISH.
+    fn answer(&self, publish: &[u8]) -> [u8; 5] {
+        let topic = 2 + publish[1..].iter().take_while(|byte| **byte & 0x80 != 0).count();
+        let id = topic + 2 + usize::from(u16::from_be_bytes([publish[topic], publish[topic + 1]]));
+        [0x40, 3, publish[id], publish[id + 1], self.refusal.code]
+    }
+
+    fn forward_answers(&self, mut broker: TcpStream) {
         while let Some(packet) = read_whole_packet(&mut broker) {
+            let is_answer = packet[0] >> 4 == 4;
+            if self.refusal.withholds_answers && is_answer && self.has_refused.load(Ordering::SeqCst) {
+                continue;
+            }
             // A client that has left needs no more of it.
-            let _ = client.lock().unwrap().write_all(&packet);
+            let _ = self.client.lock().unwrap().write_all(&packet);
+            self.answered.fetch_add(usize::from(is_answer), Ordering::SeqCst);
         }
-        client.lock().unwrap().shutdown(Shutdown::Write).ok();
-    });
+        self.client.lock().unwrap().shutdown(Shutdown::Write).ok();
+    }
 }
 
 /// Forwards a connection to the broker at `port`, and counts the bytes that come from there.

@@ -190,6 +190,16 @@ impl Client {
         self.session.withdraw()
     }
 
+    /// As [`ClientSession::exempt_from_order`].
+    pub(crate) fn exempt_from_order(&mut self, token: Token) {
+        self.session.exempt_from_order(token);
+    }
+
+    /// As [`ClientSession::give_up_answers`].
+    pub(crate) fn give_up_answers(&mut self) {
+        self.session.give_up_answers();
+    }
+
     /// As [`ClientSession::overtaken`].
     pub(crate) fn overtaken(&self) -> Option<Token> {
         self.session.overtaken()

@@ -24,6 +24,7 @@ mod outgoing_publish;
 mod outgoing_publishes;
 mod packet_handler;
 mod publish_answers;
+mod publish_order;
 mod publish_topics;
 mod refusal;
 mod refused_publishes;
@@ -155,6 +156,17 @@ impl ClientSession {
         self.outgoing.withdraw()
     }
 
+    /// Newer messages may overtake this one, which was just published: nobody expects it in an order.
+    pub(super) fn exempt_from_order(&mut self, token: Token) {
+        self.outgoing.exempt_from_order(token);
+    }
+
+    /// The caller will handle no more answers: from now on, [`overtaken`](Self::overtaken) counts what the broker may have
+    /// accepted without an answer, too.
+    pub(super) fn give_up_answers(&mut self) {
+        self.outgoing.note_attempted(self.wire.sent());
+    }
+
     /// The oldest message that the broker refused while it accepted, or may have accepted, a newer one: whoever receives that
     /// has them in another order, or drops the older one. Without [`withdraw_overtaken`](Self::withdraw_overtaken), it is sent
     /// again nevertheless.
@@ -164,8 +176,8 @@ impl ClientSession {
     }
 
     /// Takes back all that is published but not under way, including what the broker refused. Nothing more is heard of
-    /// it. To be called until [`overtaken`](Self::overtaken) is `None`; from then until the connection ends, each
-    /// message is sent after the one before it is acknowledged.
+    /// it. To be called until [`overtaken`](Self::overtaken) is `None`; the next few messages on this connection are then
+    /// sent one at a time.
     pub(super) fn withdraw_overtaken(&mut self) -> Vec<Token> {
         self.outgoing.withdraw_overtaken()
     }

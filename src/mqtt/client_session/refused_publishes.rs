@@ -1,8 +1,9 @@
 //! Messages that the broker refused, and when each is sent again. Only MQTT 5 can refuse one.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::publish_order::PublishOrder;
 use crate::backoff::Backoff;
 
 /// The pause after a refusal, at first and at most.
@@ -20,29 +21,13 @@ pub(super) struct RefusedPublishes {
     delay: Backoff,
     /// Pauses since the broker accepted a message.
     pauses: u32,
-    /// Serial numbers of those that the broker refused and has not accepted since, on this connection or an earlier one.
-    unaccepted: BTreeSet<u64>,
-    /// The newest one that the broker has accepted, or may have.
-    newest_accepted: Option<u64>,
-    /// The oldest one that a newer one has overtaken.
-    overtaken: Option<u64>,
-    /// The order was lost on this connection: from then on each message waits for the answer to the one before it.
-    sends_singly: bool,
+    pub(super) order: PublishOrder,
 }
 
 impl Default for RefusedPublishes {
     fn default() -> Self {
         let delay = Backoff::new(MIN_RETRY_DELAY, MAX_RETRY_DELAY);
-        Self {
-            serials: VecDeque::new(),
-            retry_at: None,
-            delay,
-            pauses: 0,
-            unaccepted: BTreeSet::new(),
-            newest_accepted: None,
-            overtaken: None,
-            sends_singly: false,
-        }
+        Self { serials: VecDeque::new(), retry_at: None, delay, pauses: 0, order: PublishOrder::default() }
     }
 }
 
@@ -51,8 +36,7 @@ impl RefusedPublishes {
     pub(super) fn push(&mut self, serial: u64, now: Instant) -> Option<u32> {
         let place = self.serials.partition_point(|earlier| *earlier < serial);
         self.serials.insert(place, serial);
-        self.unaccepted.insert(serial);
-        self.note_order();
+        self.order.refused(serial);
         if self.retry_at.is_some() {
             return None;
         }
@@ -61,54 +45,26 @@ impl RefusedPublishes {
         Some(self.pauses)
     }
 
-    /// The broker has this message, or may have it: whatever it refused before is overtaken.
-    pub(super) fn taken(&mut self, serial: u64) {
-        self.newest_accepted = self.newest_accepted.max(Some(serial));
-        self.note_order();
-        self.unaccepted.remove(&serial);
-    }
-
-    fn note_order(&mut self) {
-        let oldest = self.unaccepted.first().copied().filter(|oldest| self.newest_accepted > Some(*oldest));
-        self.overtaken = self.overtaken.or(oldest);
-    }
-
-    /// The oldest message that the broker refused and has not accepted since.
-    pub(super) fn oldest_unaccepted(&self) -> Option<u64> {
-        self.unaccepted.first().copied()
-    }
-
-    /// The oldest message that the broker refused while it accepted a newer one.
-    pub(super) fn overtaken(&self) -> Option<u64> {
-        self.overtaken
-    }
-
     /// This message is taken back.
     pub(super) fn withdrawn(&mut self, serial: u64) {
-        self.unaccepted.remove(&serial);
+        self.order.forget(serial);
         if let Ok(place) = self.serials.binary_search(&serial) {
             self.serials.remove(place);
         }
-    }
-
-    /// Nothing is under way, and what was refused is taken back: what comes next has an order of its own.
-    pub(super) fn begin_order(&mut self) {
-        self.unaccepted.clear();
-        (self.overtaken, self.sends_singly) = (None, true);
     }
 
     /// The broker accepted a message.
     pub(super) fn accepted(&mut self) {
         (self.pauses, self.retry_at) = (0, None);
         self.delay.reset();
+        self.order.accepted();
     }
 
     /// Whether the broker accepted no message since it refused one, or accepted a newer one. Then the oldest goes alone: if
     /// the broker accepted only a later one of several, that would overtake what was refused, and a receiver that expects an
     /// order would drop the rest.
     pub(super) fn is_probing(&self) -> bool {
-        let has_overtaken = self.overtaken.is_some() && !self.unaccepted.is_empty();
-        self.pauses > 0 || self.sends_singly || has_overtaken
+        self.pauses > 0 || self.order.is_single()
     }
 
     /// The end of the pause, while there is one.
@@ -139,6 +95,7 @@ impl RefusedPublishes {
     /// The connection is gone: on the next one everything is sent again anyway.
     pub(super) fn connection_ended(&mut self) {
         self.serials.clear();
-        (self.retry_at, self.sends_singly) = (None, false);
+        self.retry_at = None;
+        self.order.connection_ended();
     }
 }

@@ -206,6 +206,11 @@ impl OutgoingStream for SealedStream {
         Some(&self.space)
     }
 
+    fn is_ordered(&self) -> bool {
+        // With confirms, the receiver takes each message in its place, whenever that arrives.
+        !self.confirms.are_asked_for()
+    }
+
     fn limit_messages(&mut self, max_message: usize) -> usize {
         let (lower, pad) = (self.max_message.min(max_message), self.sessions.pad());
         // With padding there may be no room left for data: then the broker refuses what is too long.
@@ -272,7 +277,7 @@ impl OutgoingStream for SealedStream {
         if self.confirms.unconfirmed().messages > 0 {
             return Ok(None);
         }
-        Ok(self.switch(now, rng)?.map(OutgoingMessage::Unretained))
+        Ok(self.switch(now, rng)?.map(OutgoingMessage::Unordered))
     }
 
     fn unpublished(&self) -> Pending {

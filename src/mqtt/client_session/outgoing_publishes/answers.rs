@@ -48,7 +48,7 @@ impl OutgoingPublishes {
         match publish.state {
             PublishState::Publishing if publish.qos == Qos::ExactlyOnce && publish.position.end <= sent_bytes => {
                 (publish.state, publish.position) = (PublishState::Releasing, UNSENT);
-                self.refused.taken(serial);
+                self.refused.order.taken(serial);
                 true
             }
             // After a PUBREL, the PUBLISH that is still to be repeated would be a second message.

@@ -1,6 +1,7 @@
 //! What we published and the broker has not acknowledged, from the oldest such message on.
 
 mod answers;
+mod withdrawal;
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -262,52 +263,6 @@ impl OutgoingPublishes {
         Some(self.acknowledge(serial))
     }
 
-    /// The payloads of what this connection has not carried, oldest first.
-    pub(super) fn uncarried(&self) -> Vec<Bytes> {
-        let publishes = (self.first_serial..).zip(&self.publishes).filter(|(serial, _)| *serial >= self.next_serial);
-        let waiting = publishes.filter(|(_, publish)| publish.state == PublishState::Publishing);
-        waiting.map(|(_, publish)| publish.payload.clone()).collect()
-    }
-
-    /// Takes back what this connection has not carried, oldest first: nothing more is heard of it.
-    ///
-    /// Its numbers stay used, as a broker that kept the session may know them from an earlier connection.
-    pub(super) fn withdraw(&mut self) -> Vec<(Token, Bytes)> {
-        let next_serial = self.next_serial;
-        self.take_back(|serial, _| serial >= next_serial)
-    }
-
-    /// The oldest message that the broker refused while it accepted, or may have accepted, a newer one.
-    pub(super) fn overtaken(&self) -> Option<Token> {
-        self.refused.overtaken().map(Token)
-    }
-
-    /// Takes back all that is not under way, including what the broker refused. Once nothing is under way, no message
-    /// counts as overtaken any more, and until the connection ends, each message is sent after the one before it is
-    /// acknowledged.
-    pub(super) fn withdraw_overtaken(&mut self) -> Vec<Token> {
-        let withdrawn = self.take_back(|_, publish| publish.position == UNSENT);
-        if self.unacknowledged.messages == 0 {
-            self.refused.begin_order();
-        }
-        withdrawn.into_iter().map(|(token, _)| token).collect()
-    }
-
-    fn take_back(&mut self, is_wanted: impl Fn(u64, &OutgoingPublish) -> bool) -> Vec<(Token, Bytes)> {
-        let mut withdrawn = Vec::new();
-        for (serial, publish) in (self.first_serial..).zip(&mut self.publishes) {
-            if publish.state == PublishState::Publishing && is_wanted(serial, publish) {
-                self.unacknowledged.messages -= 1;
-                self.unacknowledged.bytes -= publish.size();
-                publish.state = PublishState::Acknowledged;
-                self.refused.withdrawn(serial);
-                withdrawn.push((Token(serial), std::mem::take(&mut publish.payload)));
-            }
-        }
-        self.forget_acknowledged();
-        withdrawn
-    }
-
     /// The connection is gone, after its socket took `sent_bytes`: everything unacknowledged is to be sent again.
     pub(super) fn connection_ended(&mut self, sent_bytes: u64) {
         self.note_attempted(sent_bytes);
@@ -319,19 +274,6 @@ impl OutgoingPublishes {
         self.broker_limits.connection_ended();
         self.refused.connection_ended();
         self.unsent.clear();
-    }
-
-    /// If the broker refused a message, it may have accepted newer ones that it did not answer.
-    fn note_attempted(&mut self, sent_bytes: u64) {
-        let Some(refused) = self.refused.oldest_unaccepted() else { return };
-        let is_attempted = |publish: &OutgoingPublish| {
-            let is_unanswered = publish.qos > Qos::AtMostOnce && publish.state == PublishState::Publishing;
-            is_unanswered && publish.position.start < sent_bytes
-        };
-        let newest = (self.first_serial..).zip(&self.publishes).filter(|(_, publish)| is_attempted(publish)).last();
-        if let Some((newest, _)) = newest.filter(|(newest, _)| *newest > refused) {
-            self.refused.taken(newest);
-        }
     }
 
     /// The broker kept no session, or (not `certain`) may not have: every message is sent again from PUBLISH on.
@@ -363,8 +305,9 @@ impl OutgoingPublishes {
             if qos > Qos::AtMostOnce {
                 let topic = Arc::clone(&publish.topic);
                 self.topics.accepted(topic, payload.len());
-                self.refused.taken(serial);
+                self.refused.order.taken(serial);
             }
+            self.refused.order.forget(serial);
             self.broker_limits.answered(qos);
             self.refused.accepted();
             self.unacknowledged.messages -= 1;

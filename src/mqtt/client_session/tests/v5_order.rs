@@ -2,6 +2,7 @@
 
 use super::v5::{up, warnings};
 use super::*;
+use crate::mqtt::client_session::publish_order::MAX_SINGLE;
 
 const QUOTA_EXCEEDED: u8 = 0x97;
 
@@ -105,6 +106,92 @@ fn overtaken_messages_are_withdrawn_until_nothing_is_under_way_and_then_each_wai
     rig.drop_connection();
     rig.connect(true);
     assert_eq!(rig.sent().len(), 2, "another connection is another broker, perhaps");
+}
+
+/// Publishes two messages at a time, until both are sent at once; returns how many were accepted before.
+fn count_single(rig: &mut Rig, pkid: u8) -> u8 {
+    for accepted in 0..100 {
+        rig.publish("x", Qos::AtLeastOnce);
+        rig.publish("y", Qos::AtLeastOnce);
+        let sent = rig.sent().len();
+        for (at, next) in (pkid + 2 * accepted..).take(2).enumerate() {
+            rig.answer(Qos::AtLeastOnce, next, 0);
+            assert_eq!(rig.sent().len(), usize::from(sent == 1 && at == 0));
+        }
+        if sent == 2 {
+            return 2 * accepted;
+        }
+    }
+    panic!("each message waits for the one before it");
+}
+
+#[test]
+fn a_broker_that_accepts_many_messages_one_at_a_time_gets_several_again() {
+    let (mut rig, [a, ..]) = three(Qos::AtLeastOnce);
+    for (pkid, code) in [(2, 0), (1, QUOTA_EXCEEDED), (3, 0)] {
+        rig.answer(Qos::AtLeastOnce, pkid, code);
+    }
+    // The last acceptance has ended the pause, and the refused one is under way again.
+    rig.sent();
+    assert_eq!(rig.session.withdraw_overtaken(), []);
+    rig.answer(Qos::AtLeastOnce, 1, QUOTA_EXCEEDED);
+    assert_eq!(rig.session.withdraw_overtaken(), [a]);
+    rig.wait();
+    rig.publish("b", Qos::AtLeastOnce);
+    rig.sent();
+    rig.answer(Qos::AtLeastOnce, 4, 0);
+    rig.publish("c", Qos::AtLeastOnce);
+    rig.sent();
+    rig.answer(Qos::AtLeastOnce, 5, QUOTA_EXCEEDED);
+    rig.wait();
+    rig.sent();
+    rig.answer(Qos::AtLeastOnce, 5, 0);
+    assert_eq!(u32::from(count_single(&mut rig, 6)), MAX_SINGLE, "they count in a row");
+}
+
+#[test]
+fn a_message_that_others_may_overtake_is_not_overtaken() {
+    for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce] {
+        let (mut rig, [oldest, middle, _]) = three(qos);
+        rig.session.exempt_from_order(oldest);
+        rig.answer(qos, 1, QUOTA_EXCEEDED);
+        rig.answer(qos, 3, 0);
+        assert_eq!(rig.session.overtaken(), None);
+        rig.answer(qos, 2, QUOTA_EXCEEDED);
+        assert_eq!(rig.session.overtaken(), Some(middle));
+    }
+}
+
+#[test]
+fn a_refused_message_that_is_sent_later_at_qos_0_is_not_overtaken() {
+    let (mut rig, _) = three(Qos::AtLeastOnce);
+    for (pkid, code) in [(1, 0), (2, 0), (3, QUOTA_EXCEEDED)] {
+        rig.answer(Qos::AtLeastOnce, pkid, code);
+    }
+    rig.drop_connection();
+    rig.broker.capabilities.max_qos = Some(0);
+    rig.connect(true);
+    assert_eq!(published(&rig.sent()), [row("c", 0, false)]);
+    assert_eq!((rig.session.overtaken(), rig.session.unacknowledged().messages), (None, 0));
+    rig.drop_connection();
+    rig.broker.capabilities.max_qos = None;
+    rig.connect(true);
+    rig.publish("d", Qos::AtLeastOnce);
+    rig.sent();
+    rig.answer(Qos::AtLeastOnce, 4, 0);
+    assert_eq!((rig.session.overtaken(), rig.session.unacknowledged().messages), (None, 0));
+}
+
+#[test]
+fn once_no_more_answers_are_heard_what_was_sent_after_a_refused_message_may_have_overtaken_it() {
+    for (refused, is_overtaken) in [(1, true), (3, false)] {
+        let (mut rig, tokens) = three(Qos::AtLeastOnce);
+        rig.session.give_up_answers();
+        assert_eq!(rig.session.overtaken(), None, "nothing was refused");
+        rig.answer(Qos::AtLeastOnce, refused, QUOTA_EXCEEDED);
+        rig.session.give_up_answers();
+        assert_eq!(rig.session.overtaken(), Some(tokens[usize::from(refused) - 1]).filter(|_| is_overtaken));
+    }
 }
 
 #[test]

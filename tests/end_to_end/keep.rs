@@ -48,6 +48,27 @@ fn a_peer_that_lost_its_session_gets_another_and_what_was_unconfirmed() {
     receiver.stop().succeeded();
 }
 
+/// A sender that asks for confirms asks first whether the session is still there; others just send.
+#[test]
+fn a_running_receiver_hears_its_peer_again_after_the_session_was_ended_here() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = Process::spawn(pair.slave.recv(&["-v", "--wait", LINK]));
+    receiver.wait_for("listening on");
+    let mut written = String::new();
+    for turn in 0..3 {
+        for options in [&[][..], &["--confirm"]] {
+            let line = format!("{turn} {options:?}\n");
+            pair.master.send_all(options, line.clone()).succeeded();
+            written += &line;
+            receiver.wait_for_stdout(written.as_bytes());
+        }
+        Process::spawn(pair.slave.pair(&["--end", LINK])).wait().succeeded();
+        pair.agree();
+    }
+    receiver.stop().succeeded();
+}
+
 #[test]
 fn a_session_is_replaced_at_its_age_and_a_peer_that_is_away_is_reported_once() {
     let broker = Broker::start();

@@ -18,9 +18,7 @@ impl Client {
             self.session.gave_up();
         }
         let (lost, hurry) = self.learn_from(lost, now);
-        if hurry {
-            self.session.tries_elsewhere();
-        }
+        self.judge_refusal(hurry);
         if !self.session.is_disconnect_sent() {
             let outage = if self.session.is_accepted() {
                 Outage::after_connack(self.dialer.endpoint(), &lost)
@@ -37,6 +35,18 @@ impl Client {
         // After `disconnect` there is no next attempt.
         if self.session.is_disconnect_sent() {
             self.close();
+        }
+    }
+
+    /// One node that refuses the connection has the last word only if nothing else accepts one in this round: else it would
+    /// depend on where a run begins how that ends. `hurry`: the round is not over.
+    fn judge_refusal(&mut self, hurry: bool) {
+        if self.session.is_accepted() {
+            self.refused = None;
+        }
+        self.refused = self.session.take_connection_refused().or_else(|| self.refused.take());
+        if !hurry && let Some(error) = self.refused.take() {
+            self.session.transport_refused(error);
         }
     }
 

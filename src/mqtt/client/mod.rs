@@ -16,7 +16,7 @@ use super::connection_lost::{ConnectionLost, Obstacle};
 use super::failure_streak::FailureStreak;
 use super::network::{ConnectOutcome, Connection, Connector, Dialer};
 use super::{ClientOptions, ClientSession, Endpoint, Event, Outage, Qos, Receipt, Token, Unacknowledged, Will};
-use crate::Result;
+use crate::{Error, Result};
 
 /// How long the broker may take to close its side after DISCONNECT.
 const BROKER_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -38,6 +38,8 @@ pub struct Client {
     was_accepted: bool,
     /// `None` where no failure that may pass ends the run.
     failures: Option<FailureStreak>,
+    /// Why a node refused the connection, while others are tried.
+    refused: Option<Error>,
 }
 
 #[derive(Debug)]
@@ -76,6 +78,7 @@ impl Client {
             phase: ConnectionPhase::Idle,
             was_accepted: false,
             failures: Some(FailureStreak::default()),
+            refused: None,
         })
     }
 

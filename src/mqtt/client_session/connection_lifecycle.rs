@@ -48,9 +48,11 @@ impl ClientSession {
         self.events.push_back(Refused::Connection.because(error));
     }
 
-    /// Another node or address is tried at once: that this one refuses the connection is not what all of them say.
-    pub(in crate::mqtt) fn tries_elsewhere(&mut self) {
-        self.events.retain(|event| !matches!(event, Event::Refused(refusal) if refusal.of == Refused::Connection));
+    /// Takes the event that the broker refused the connection, if it did.
+    pub(in crate::mqtt) fn take_connection_refused(&mut self) -> Option<Error> {
+        let is_it = |event: &Event| matches!(event, Event::Refused(refusal) if refusal.of == Refused::Connection);
+        let at = self.events.iter().position(is_it)?;
+        if let Some(Event::Refused(refusal)) = self.events.remove(at) { Some(refusal.error) } else { None }
     }
 
     /// This end drops the connection for what came below MQTT: that is no answer to anything that was asked for.

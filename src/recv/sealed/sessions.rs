@@ -76,7 +76,8 @@ impl UsableSessions {
     }
 
     /// Gives the receiver the sessions with a peer that are usable now, new ones with what was received under them. A peer
-    /// whose file is gone or damaged is not loaded any more: once there is another one, that is loaded as any peer's.
+    /// whose file is gone, damaged or without sessions is not loaded any more, neither here nor there: the next session is
+    /// found as that of any peer.
     fn adopt(&mut self, peer: PeerKey, received: &ReceiveState) {
         let stored = self.link.loaded_of(peer).first().map(|stored| stored.session.peer);
         let Some(fingerprint) = stored.or_else(|| self.loaded.fingerprint(peer)) else { return };
@@ -97,6 +98,7 @@ impl UsableSessions {
             self.loaded.insert(peer, fingerprint);
         } else {
             self.loaded.remove(peer);
+            self.link.unload(&[peer]);
         }
     }
 

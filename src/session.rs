@@ -204,14 +204,21 @@ pub(crate) fn tag(id: SessionId) -> SessionTag {
 /// Both ends of one session, for tests: the master's and the slave's, with keys made from `seed`.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn pair(seed: u8, suite: Suite) -> (Session, Session) {
+    pair_with(seed, &[seed; 32], suite)
+}
+
+/// As [`pair`], with keys made from `secret`.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn pair_with(seed: u8, secret: &[u8; 32], suite: Suite) -> (Session, Session) {
+    let made = |mask: u8| move |key: &mut [u8]| key.iter_mut().zip(secret).for_each(|(key, byte)| *key = byte ^ mask);
     let keys = SessionKeys {
         th3: [seed; 32],
         id: [seed, 2, 3, 4, 5, 6, 7, seed],
-        tree_m2s: Key::generate(32, |key| key.fill(seed)),
-        tree_s2m: Key::generate(32, |key| key.fill(!seed)),
-        side_m2s: Key::generate(32, |key| key.fill(seed ^ 0x33)),
-        side_s2m: Key::generate(32, |key| key.fill(seed ^ 0x66)),
-        confirm: Key::generate(32, |key| key.fill(seed ^ 0x55)),
+        tree_m2s: Key::generate(32, made(0)),
+        tree_s2m: Key::generate(32, made(0xff)),
+        side_m2s: Key::generate(32, made(0x33)),
+        side_s2m: Key::generate(32, made(0x66)),
+        confirm: Key::generate(32, made(0x55)),
     };
     let topics = Topics { master_to_slave: "down".into(), slave_to_master: "up".into() };
     let (m, s) = ([0xaa; 32], [0x55; 32]);

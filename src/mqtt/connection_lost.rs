@@ -72,6 +72,18 @@ pub(super) enum Obstacle {
     Other,
 }
 
+impl Obstacle {
+    /// Whether the other end closed the connection without an answer.
+    pub(super) fn is_closed(self) -> bool {
+        match self {
+            Self::Closed => true,
+            #[cfg(feature = "websocket")]
+            Self::Upgrade(None) => true,
+            _ => false,
+        }
+    }
+}
+
 impl ConnectionLost {
     /// Text from the network in `why` must be escaped.
     pub(super) fn new(why: impl Into<String>) -> Self {

@@ -77,7 +77,9 @@ fn carry(gateway: &Device, devices: &[Device]) {
             .enumerate()
             .map(|(at, device)| Process::spawn_with(device.send(&["--confirm", LINK]), line(at)))
             .collect();
-        sending.into_iter().for_each(|sender| drop(sender.wait().succeeded()));
+        for sender in sending {
+            sender.wait().succeeded();
+        }
         expected.extend((0..some.len()).map(line));
     }
     let written = String::from_utf8(receiver.stop().succeeded().stdout).unwrap();
@@ -112,7 +114,9 @@ fn devices_that_begin_at_once_are_all_paired_and_some_are_killed_on_the_way() {
         start(&devices[number])
     };
     let pairing: Vec<_> = pairing.into_iter().enumerate().map(go_on).collect();
-    pairing.into_iter().for_each(|pairing| drop(pairing.wait().succeeded()));
+    for pairing in pairing {
+        pairing.wait().succeeded();
+    }
     let (took, growth) = (begun.elapsed(), serving.memory().saturating_sub(before));
 
     let mut wrong = String::new();

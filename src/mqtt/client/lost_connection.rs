@@ -11,7 +11,7 @@ impl Client {
     /// The connection was lost, or the attempt failed.
     pub(super) fn lost(&mut self, lost: ConnectionLost, now: Instant) {
         self.was_accepted |= self.session.is_accepted();
-        if matches!(lost.obstacle(), Obstacle::Closed | Obstacle::Upgrade(None)) && !self.was_accepted {
+        if lost.obstacle().is_closed() && !self.was_accepted {
             self.dialer.closed_without_answer();
         }
         if lost.obstacle() == Obstacle::Tls {

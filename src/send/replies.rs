@@ -18,7 +18,7 @@ const NOT_UNDERSTOOD: &str = "the other device does not understand a message";
 /// The receiver has a stream of this number already, which another device sent.
 const SESSION_SHARED: &str = "two devices use this session: a copy of this device's runtime directory is in use";
 /// The receiver has deleted the session of the stream, and says so.
-const SESSION_ENDED: &str = "the other device has ended the session";
+const SESSION_ENDED: &str = "the other device has deleted the session";
 /// The session of the stream is not on this device any more.
 const SESSION_GONE: &str = "the session is gone";
 
@@ -80,8 +80,12 @@ impl SendRun<'_> {
         if self.source.keeps_undelivered()
             && let Some(resent) = self.reseal(now)?
         {
-            let resent = count(resent, "message");
-            let what = format_args!("{SESSION_ENDED}; to be resent under the next one, possibly duplicated: {resent}");
+            let what = if resent == 0 {
+                SESSION_ENDED.to_owned()
+            } else {
+                let resent = count(resent, "message");
+                format!("{SESSION_ENDED}; to be resent under the next one, possibly duplicated: {resent}")
+            };
             self.report.warning(what);
         }
         Ok(())

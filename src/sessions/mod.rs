@@ -333,16 +333,17 @@ impl LinkSessions {
         Ok(())
     }
 
-    /// Sends nothing more under these sessions, which their peer has ended. Whoever repeats a recorded KILL does not have the
-    /// file read each time.
+    /// Sends nothing more under these sessions, which their peer has ended; true if any was in use. Looks again then, so
+    /// that a recorded KILL that is repeated does not have the file read each time, unless the disk is full.
     ///
     /// # Errors
-    /// As [`Cache::retire`].
-    pub(crate) fn retire(&self, ended: &[SessionId]) -> Result<()> {
+    /// As [`Cache::retire`] and [`LinkSessions::refresh`].
+    pub(crate) fn retire(&mut self, ended: &[SessionId], now: Instant) -> Result<bool> {
         let is_in_use =
             |stored: &&StoredSession| ended.contains(&stored.session.id) && stored.standing != Standing::Retired;
-        let peer = self.stored().find(is_in_use).map(|stored| stored.session.peer);
-        peer.map_or(Ok(()), |peer| self.cache.retire(&peer, ended, unix_time()))
+        let Some(peer) = self.stored().find(is_in_use).map(|stored| stored.session.peer) else { return Ok(false) };
+        self.cache.retire(&peer, ended, unix_time())?;
+        self.refresh(now)
     }
 
     /// The files behind this view.

@@ -15,6 +15,7 @@ use crate::sniffer::Sniffer;
 const ENC: u8 = 0x27;
 const KILL: u8 = 0x28;
 const CONFIRM: &str = "--confirm";
+const DELETED: &str = "the other device has deleted the session";
 
 #[test]
 fn confirmed_is_written() {
@@ -344,7 +345,7 @@ fn a_reader_whose_side_ended_the_session_gets_nothing_again() {
     Process::spawn(pair.slave.pair(&["--end", LINK])).wait().succeeded();
     pair.agree();
     let to_slave = pair.slave.listen(&[]);
-    let ended = sender.wait().failed(&[65], &["the other device has ended the session", "(4 bytes)"]);
+    let ended = sender.wait().failed(&[65], &[DELETED, "(4 bytes)"]);
     assert!(answers.load(Ordering::SeqCst) >= 1 && !ended.stderr.contains("lost the session"), "{}", ended.stderr);
     to_slave.stop().succeeded().wrote(b"");
 }
@@ -358,7 +359,7 @@ fn a_sender_ends_when_the_readers_side_ends_the_session() {
     sender.write("one\n");
     sender.wait_for("waiting for sts-recv");
     Process::spawn(pair.slave.pair(&["--end", LINK])).wait().succeeded();
-    sender.wait().failed(&[65], &["the other device has ended the session", "1 message"]);
+    sender.wait().failed(&[65], &[DELETED, "1 message"]);
     // The next run does not send under it either.
     pair.master.send_all(&[], "two\n").failed(&[75], &["no session for gateway"]);
     pair.agree();
@@ -382,17 +383,50 @@ fn a_spool_whose_session_the_readers_side_ended_goes_on_under_the_next_one() {
         broker.filter(move |_, payload| if payload.first() == Some(&KILL) { kill } else { Fate::Pass });
         Process::spawn(pair.slave.pair(&["--end", LINK])).wait().succeeded();
         if kill == Fate::Pass {
-            sender.wait_for("the other device has ended the session");
+            sender.wait_for(DELETED);
         }
         pair.agree();
         let to_slave = pair.slave.listen(&[]);
-        sender.wait_for("the other device has ended the session");
         to_slave.wait_for_stdout(b"two\n");
         sender.write("three\n");
         sender.close_stdin();
-        sender.wait().succeeded();
+        let ended = sender.wait().succeeded();
+        assert_eq!(ended.stderr.matches(DELETED).count(), 1, "{}", ended.stderr);
         to_slave.stop().succeeded().wrote(b"two\nthree\n");
     }
+}
+
+/// Nobody pairs again, so nothing can be sent: neither what is in the spool nor its end.
+#[test]
+fn a_spool_without_further_input_is_kept_when_the_readers_side_ends_the_session() {
+    const SPOOL: &[&str] = &[CONFIRM, "--spool", "spool"];
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let sender = Process::spawn_with(pair.master.send(&[SPOOL, &[LINK]].concat()), b"one\n".to_vec());
+    sender.wait_for("waiting for sts-recv");
+    Process::spawn(pair.slave.pair(&["--end", LINK])).wait().succeeded();
+    let ended = sender.wait().failed(&[75], &[DELETED, "no session for gateway", "left in the spool", "1 message"]);
+    assert_eq!(ended.stderr.matches(DELETED).count(), 1, "{}", ended.stderr);
+    pair.agree();
+    let to_slave = pair.slave.listen(&["--once"]);
+    pair.master.send_all(SPOOL, "").succeeded();
+    to_slave.wait().succeeded().wrote(b"one\n");
+}
+
+/// The run has no stream yet that could be of the session.
+#[test]
+fn a_sender_without_input_begins_nothing_under_a_session_that_the_readers_side_has_ended() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let subscribed = broker.times_logged("Sending SUBACK");
+    let mut sender = Process::spawn(pair.master.send(&[CONFIRM, LINK]));
+    broker.wait_for_log("Sending SUBACK", subscribed + 1);
+    let before = pair.master.runtime_files();
+    Process::spawn(pair.slave.pair(&["--end", LINK])).wait().succeeded();
+    wait_until("the end of the session", || pair.master.runtime_files() != before);
+    sender.write("one\n");
+    sender.close_stdin();
+    sender.wait().failed(&[75], &["no session for gateway"]);
 }
 
 /// Frames of the reader's side that it sent before may still wait at the broker, so the keys stay until sts-recv has them.
@@ -406,7 +440,7 @@ fn what_the_reader_had_sent_before_it_ended_the_session_is_still_received() {
     sender.write("one\n");
     sender.wait_for("waiting for sts-recv");
     Process::spawn(pair.slave.pair(&["--end", LINK])).wait().succeeded();
-    sender.wait().failed(&[65], &["the other device has ended the session"]);
+    sender.wait().failed(&[65], &[DELETED]);
     let ended = Process::spawn(pair.master.recv(&[LINK])).wait().succeeded().wrote(b"back\n");
     assert!(ended.stderr.contains("ended the session; its keys were deleted"), "{}", ended.stderr);
 }

@@ -62,7 +62,6 @@ impl Confirms {
     /// A new stream begins, of which nothing was sent.
     pub(super) fn restart(&mut self, now: Instant) {
         self.confirmed_earlier |= self.queue.first() > 0;
-        self.session.is_ended = false;
         self.queue.restart(now);
     }
 
@@ -250,7 +249,7 @@ impl ConfirmedStream for SealedStream {
     }
 
     fn is_session_ended(&self) -> bool {
-        self.confirms.session.is_ended
+        self.is_ended()
     }
 
     fn reseal(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<u64>> {

@@ -88,10 +88,14 @@ impl SealedStream {
     /// The session to send under now.
     ///
     /// # Errors
-    /// [`Exit::TryAgain`] where there is none; [`Exit::Config`] where it is with another peer than the run began with, as the
-    /// name of that one was given to another key meanwhile.
+    /// [`Exit::TryAgain`] where there is none, or the receiver has deleted it; [`Exit::Config`] where it is with another
+    /// peer than the run began with, as the name of that one was given to another key meanwhile.
     fn current_session(&self) -> Result<Session> {
         let session = self.sessions.current()?;
+        // Here it stays current if a full disk prevents the change.
+        if self.confirms.session.has_deleted(session.id) {
+            return Err(self.sessions.none_usable());
+        }
         if session.peer == self.ended.peer() {
             return Ok(session.clone());
         }

@@ -37,18 +37,30 @@ impl SealedStream {
             Ok(ended) => ended.to_vec(),
             Err(rejected) => return Ok(Some(Reply::Rejected(rejected))),
         };
-        let retired = self.sessions.retire(&ended);
+        let retired = self.sessions.retire(&ended, now);
         // Another run may then send under them once more, and is told the same if it asks.
-        if disk_full(&retired).is_none() {
-            retired?;
+        if disk_full(&retired).is_none() && retired? {
+            self.confirms.use_sessions(&self.sessions);
         }
-        let is_own = self.state.stream().is_some_and(|stream| ended.contains(&stream.session.id));
-        Ok(Some(if is_own { self.session_ended() } else { Reply::Nothing }))
+        Ok(Some(self.sessions_ended(&ended)))
     }
 
-    /// The receiver confirms nothing more of the stream.
-    pub(super) fn session_ended(&mut self) -> Reply {
-        self.confirms.session.is_ended = true;
-        Reply::SessionEnded
+    /// The receiver confirms nothing more under these sessions.
+    pub(super) fn sessions_ended(&mut self, ids: &[SessionId]) -> Reply {
+        let in_use = self.session_in_use();
+        let may_be_used = |id| Some(id) == in_use || self.sessions.is_stored(id);
+        self.confirms.session.note_deleted(ids, may_be_used);
+        if in_use.is_some_and(|id| ids.contains(&id)) { Reply::SessionEnded } else { Reply::Nothing }
+    }
+
+    /// Whether the receiver has ended the session of the stream.
+    pub(super) fn is_ended(&self) -> bool {
+        self.session_in_use().is_some_and(|id| self.confirms.session.has_deleted(id))
+    }
+
+    /// The session of the stream that was begun, or is entered next. A stream that is merely reserved is replaced if
+    /// its session ends.
+    fn session_in_use(&self) -> Option<SessionId> {
+        self.state.will_stream().filter(|_| !self.state.is_unused()).map(|stream| stream.session.id)
     }
 }

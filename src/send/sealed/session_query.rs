@@ -26,8 +26,21 @@ pub(super) struct ReceiverSession {
     proven: Option<SessionId>,
     /// The receiver was asked whether it still has the session, and has not answered.
     pub(super) open_query: Option<OpenQuery>,
-    /// It has ended the session.
-    pub(super) is_ended: bool,
+    /// The sessions that it has deleted, of those that may still be used here.
+    deleted: Vec<SessionId>,
+}
+
+impl ReceiverSession {
+    /// Notes that the receiver has deleted these sessions. Of those before them, only what `may_be_used` is kept, which
+    /// bounds their number.
+    pub(super) fn note_deleted(&mut self, ids: &[SessionId], may_be_used: impl Fn(SessionId) -> bool) {
+        self.deleted.retain(|id| may_be_used(*id) && !ids.contains(id));
+        self.deleted.extend_from_slice(ids);
+    }
+
+    pub(super) fn has_deleted(&self, id: SessionId) -> bool {
+        self.deleted.contains(&id)
+    }
 }
 
 /// A query that is repeated until it is answered.
@@ -104,7 +117,10 @@ impl SealedStream {
         let Some(open) = self.confirms.session.open_query.as_ref().filter(|_| is_answer) else { return Ok(None) };
         Ok(Some(match open.query.presence(payload) {
             Ok(SessionPresence::Lost) => Reply::SessionLost,
-            Ok(SessionPresence::Deleted) => self.session_ended(),
+            Ok(SessionPresence::Deleted) => {
+                let about = *open.query.about();
+                self.sessions_ended(&[about])
+            }
             Ok(SessionPresence::Present) if self.is_session_deleted(now)? => Reply::SessionDeleted,
             Ok(SessionPresence::Present) => Reply::Nothing,
             Err(rejected) => Reply::Rejected(rejected),
@@ -124,5 +140,26 @@ impl SealedStream {
             self.confirms.use_sessions(&self.sessions);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn id(number: u8) -> SessionId {
+        [number; 8]
+    }
+
+    #[test]
+    fn a_deleted_session_stays_refused_for_as_long_as_it_may_be_used() {
+        let mut receiver = ReceiverSession::default();
+        receiver.note_deleted(&[id(2), id(1)], |_| false);
+        receiver.note_deleted(&[id(3)], |known| known == id(2));
+        assert_eq!([1, 2, 3, 4].map(|number| receiver.has_deleted(id(number))), [false, true, true, false]);
+        // A KILL that is repeated, or of an older session, takes nothing back.
+        (0..9).for_each(|_| receiver.note_deleted(&[id(2)], |_| true));
+        assert_eq!([2, 3].map(|number| receiver.has_deleted(id(number))), [true, true]);
+        assert_eq!(receiver.deleted.len(), 2);
     }
 }

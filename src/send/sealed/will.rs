@@ -14,7 +14,7 @@ impl SealedStream {
     /// The stream whose number was taken for a will, if its session is the one to use now.
     pub(super) fn take_reserved(&mut self) -> Result<Option<Box<ActiveStream>>> {
         let SealingState::Reserved(stream) = &self.state else { return Ok(None) };
-        let is_current = self.sessions.current()?.id == stream.session.id;
+        let is_current = self.current_session()?.id == stream.session.id;
         let SealingState::Reserved(stream) = self.state.take() else { return Ok(None) };
         if is_current {
             return Ok(Some(stream));
@@ -30,8 +30,7 @@ impl WillStream for SealedStream {
     fn will_of(&mut self, now: Instant) -> Result<Option<WillOf>> {
         if self.state.is_unused() {
             self.sessions.refresh_if_due(now)?;
-            if let Ok(session) = self.sessions.current() {
-                let session = session.clone();
+            if let Ok(session) = self.current_session() {
                 let reserved = match self.take_reserved()? {
                     Some(reserved) => Some(reserved),
                     None => self.new_stream_once_space(session, None, now)?,

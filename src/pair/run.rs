@@ -150,8 +150,8 @@ impl<'a> PairRun<'a> {
     ///
     /// # Errors
     /// As [`EventLoop::close`].
-    pub(super) fn close(self) -> Result<(Signals, Handshake, LinkPeers)> {
-        Ok((self.event_loop.close()?, self.handshake, self.sessions.peers))
+    pub(super) fn close(self) -> Result<(Signals, Handshake, LinkSessions)> {
+        Ok((self.event_loop.close()?, self.handshake, self.sessions))
     }
 
     /// Runs until there is an outcome.

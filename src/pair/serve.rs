@@ -53,28 +53,29 @@ pub(super) fn run_service(open: impl Fn() -> Result<Link>, duty: Duty, report: &
     if let Some(legacy) = link.legacy() {
         return super::legacy::serve(link, legacy, duty, open, report);
     }
-    let mut peers = service_peers(&link, duty, report)?;
+    let peers = service_peers(&link, duty, report)?;
     let _locks = link.create_cache()?.lock_service()?;
     let mut signals = Signals::terminations()?;
     let mut service = Service::begin()?;
     let mut handshake = handshake(&peers, service_party(&peers, report)?);
     let held = link.enter_sandbox(link.pairing_needs(true), report);
+    let mut sessions = LinkSessions::new(peers, link.create_cache()?);
     loop {
-        let sessions = LinkSessions::new(peers, link.create_cache()?);
         let purpose = match duty {
             Duty::Serve => Purpose::Serve(&mut service),
             Duty::Keep(age) => Purpose::Keep(Keeper::new(&mut service, age)),
         };
         let mut run = PairRun::begin(&link, report, sessions, handshake, purpose, None, signals)?;
         let outcome = run.run();
-        (signals, handshake, peers) = run.close()?;
+        // If the reload fails, the next run continues with the peers that this one accepted, as its handshake does.
+        (signals, handshake, sessions) = run.close()?;
         outcome?;
         if signals.count() > 0 {
             return Ok(());
         }
         match reload(&open, duty, &mut handshake, held.as_ref(), report) {
             Ok(reloaded) => {
-                (link, peers) = reloaded;
+                (link, sessions) = reloaded;
                 report.info("configuration reloaded");
             }
             Err(error) => {
@@ -91,16 +92,17 @@ fn reload(
     current: &mut Handshake,
     held: Option<&Needs>,
     report: &Reporter,
-) -> Result<(Link, LinkPeers)> {
+) -> Result<(Link, LinkSessions)> {
     let link = reopen(open, held)?;
     let peers = service_peers(&link, duty, report)?;
+    let cache = link.create_cache()?;
     let party = service_party(&peers, report)?;
     match duty {
         Duty::Serve => current.set_party(party),
         // Its topics may be others.
         Duty::Keep(_) => *current = handshake(&peers, party),
     }
-    Ok((link, peers))
+    Ok((link, LinkSessions::new(peers, cache)))
 }
 
 /// This end of a service, which may be started before it has a peer: the first key is taken as later ones are.

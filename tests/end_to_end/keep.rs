@@ -110,3 +110,30 @@ fn services_that_are_started_without_a_key_take_the_first_one() {
     let told = keeping.stop().succeeded().stderr.matches("no peer is trusted yet").count();
     assert_eq!(told, 1);
 }
+
+/// On a link with one peer, a key that is trusted later does not come in by a reload that fails, nor by what changes after it.
+#[test]
+fn a_reload_that_fails_lets_no_other_peer_in() {
+    let broker = Broker::start();
+    let port = broker.port().to_string();
+    let pair = Pair::enrolled(&broker, "gcm");
+    let second = Device::configured(Identity::Stranger, &settings(&port, "master", "gcm"));
+    second.trust("gateway", &pair.slave);
+    let is_refused = || {
+        let pairing = Process::spawn(second.pair(&["--timeout", "0", "-o", "clientid=second", LINK]));
+        pairing.wait_for("does not know this device's key");
+        pairing.stop().failed(&[75], &["stopped by a signal"]);
+    };
+    let serving = serve(&pair);
+    pair.slave.trust("second", &second);
+    is_refused();
+    serving.signal(Signal::HUP);
+    serving.wait_for("keeping the previous configuration");
+    assert!(serving.stderr().contains("station, second are trusted"), "{}", serving.stderr());
+    is_refused();
+    pair.slave.trust("third", &Device::bare());
+    is_refused();
+    Process::spawn(pair.master.pair(&[LINK])).wait().succeeded();
+    serving.wait_for("paired with station");
+    serving.stop().succeeded();
+}

@@ -95,6 +95,8 @@ fn reload(
 ) -> Result<(Link, LinkSessions)> {
     let link = reopen(open, held)?;
     let peers = service_peers(&link, duty, report)?;
+    // Unlike at the start, a name that no key has yet is refused: it would replace a configuration that works.
+    peers.named()?;
     let cache = link.create_cache()?;
     let party = service_party(&peers, report)?;
     match duty {

@@ -119,16 +119,19 @@ impl LinkPeers {
         if !self.wanted.is_empty() {
             return self.named();
         }
-        let best = self.bindings().filter_map(|binding| self.preference(binding)).max();
-        if best.is_none() {
+        let Some(best) = self.bindings().filter_map(|binding| self.preference(binding)).max() else {
             return Err(bound_elsewhere(&self.link, self.pinned()));
-        }
-        Ok(self.pinned().filter(|(_, binding)| self.preference(binding) == best).map(|(peer, _)| peer).collect())
+        };
+        Ok(self.pinned().filter(|(_, binding)| self.preference(binding) == Some(best)).map(|(peer, _)| peer).collect())
     }
 
-    /// Why the link accepts nobody yet, which trusting a key changes; `None` if it accepts a peer.
+    /// Why the link accepts nobody yet, if no key is trusted for it: the first one changes that. `None` if there is a key for
+    /// it, or our own is among the keys: if no peer is accepted then, that is a mistake, which waiting does not mend.
     pub(crate) fn none_trusted(&self) -> Option<Error> {
-        self.accepted().err().filter(|error| error.exit() == Exit::NotTrusted)
+        let mut lines = self.known.lines().iter();
+        let has_key = lines
+            .any(|line| line.key == self.public || line.binding.allows(&self.link) || self.wanted.contains(&line.name));
+        if has_key { None } else { self.accepted().err() }
     }
 
     /// As [`LinkPeers::accepted`]; but where each peer is known when it sends something, none is missed yet.
@@ -167,8 +170,14 @@ impl LinkPeers {
         }
     }
 
-    /// The peers that `peer` names.
-    fn named(&self) -> Result<AcceptedPeers> {
+    /// The peers that `peer` names; none where the configuration does not say.
+    ///
+    /// # Errors
+    /// [`Exit::NotTrusted`] where one of the names is not pinned.
+    pub(crate) fn named(&self) -> Result<AcceptedPeers> {
+        if self.wanted.is_empty() {
+            return Ok(AcceptedPeers::default());
+        }
         let by_name: HashMap<_, _> = self.pinned().map(|(peer, _)| (peer.name.clone(), peer)).collect();
         let named = |name: &PeerName| {
             by_name.get(name).cloned().ok_or_else(|| {
@@ -262,10 +271,9 @@ impl LinkPeers {
     pub fn restrict_to(&mut self, name: &PeerName) -> Result<()> {
         let peers = self.accepted()?;
         if !peers.iter().any(|peer| peer.name == *name) {
-            let names = || peers.iter().map(|peer| peer.name.as_str());
             return Err(Error::new(Exit::Usage, format!("no peer `{name}` on this link"))
-                .because(format!("it accepts {}", list(names())))
-                .hint_if(did_you_mean(name.as_str(), names())));
+                .because(format!("it accepts {}", list(names(&peers))))
+                .hint_if(did_you_mean(name.as_str(), names(&peers))));
         }
         self.wanted = vec![name.clone()];
         self.known.narrow_to(name);

@@ -111,6 +111,51 @@ fn services_that_are_started_without_a_key_take_the_first_one() {
     assert_eq!(told, 1);
 }
 
+/// A name that no key has is a mistake if another key is trusted for the link, and no peer that is still to come.
+#[test]
+fn a_name_that_no_key_has_does_not_replace_the_peer_of_a_service() {
+    let broker = Broker::start();
+    let port = broker.port().to_string();
+    let pair = Pair::enrolled(&broker, "gcm");
+    for tool in [
+        pair.slave.pair(&["--serve", "-o", "peer=statoin", LINK]),
+        pair.slave.recv(&["--wait", "-o", "peer=statoin", LINK]),
+    ] {
+        Process::spawn(tool).wait().failed(&[77], &["`peer = statoin`", "did you mean `station`?"]);
+    }
+    let one_of_two = pair.slave.pair(&["--serve", "-o", "peer=station other", LINK]);
+    Process::spawn(one_of_two).wait().failed(&[77], &["`peer = other`", "no key is trusted under this name"]);
+    let serving = serve(&pair);
+    pair.slave.configure(&[&settings(&port, "slave", "gcm")[..], &[("peer", "statoin")]].concat());
+    serving.signal(Signal::HUP);
+    serving.wait_for("keeping the previous configuration");
+    assert!(serving.stderr().contains("did you mean `station`?"), "{}", serving.stderr());
+    Process::spawn(pair.master.pair(&[LINK])).wait().succeeded();
+    serving.wait_for("paired with station");
+    serving.stop().succeeded();
+}
+
+/// Without any key, a name in the configuration is waited for from the start only: a reload has an administrator who reads
+/// what it says.
+#[test]
+fn a_service_without_a_key_waits_for_the_peer_that_its_configuration_names() {
+    let broker = Broker::start();
+    let port = broker.port().to_string();
+    let master = Device::configured(Identity::Station, &settings(&port, "master", "gcm"));
+    let named = [&settings(&port, "slave", "gcm")[..], &[("peer", "station")]].concat();
+    let slave = Device::configured(Identity::Gateway, &named);
+    let pair = Pair { master, slave };
+    let serving = serve(&pair);
+    serving.wait_for("waiting for the first key");
+    serving.signal(Signal::HUP);
+    serving.wait_for("keeping the previous configuration");
+    pair.slave.trust("station", &pair.master);
+    pair.master.trust("gateway", &pair.slave);
+    Process::spawn(pair.master.pair(&[LINK])).wait().succeeded();
+    serving.wait_for("paired with station");
+    serving.stop().succeeded();
+}
+
 /// On a link with one peer, a key that is trusted later does not come in by a reload that fails, nor by what changes after it.
 #[test]
 fn a_reload_that_fails_lets_no_other_peer_in() {

@@ -52,6 +52,12 @@ pub(crate) fn gateway(broker: &Broker, area: &str) -> Device {
 pub(crate) fn sensor(broker: &Broker, area: &str, number: usize) -> Device {
     let device = Device::bare();
     device.write("identity.pem", &keys()[number], 0o600);
+    configure_sensor(&device, broker, area, number);
+    device
+}
+
+/// Configures a device as the sensor of this number, which is also its name and the level in its topics.
+pub(crate) fn configure_sensor(device: &Device, broker: &Broker, area: &str, number: usize) {
     let port = broker.port().to_string();
     let (subtop, pubtop) = (format!("{area}/s{number}/down"), format!("{area}/s{number}/up"));
     device.configure(&[
@@ -62,7 +68,6 @@ pub(crate) fn sensor(broker: &Broker, area: &str, number: usize) -> Device {
         ("clientid", &format!("s{number}")),
         ("sts_mode", "master"),
     ]);
-    device
 }
 
 pub(crate) struct Fleet {

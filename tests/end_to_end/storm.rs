@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use crate::broker::Broker;
 use crate::device::{Device, LINK};
-use crate::fleet::gateway;
+use crate::fleet::{configure_sensor, gateway};
 use crate::process::{Process, wait_until};
 
 /// Devices of a run that says nothing else: as many as two busy processors pair in a minute.
@@ -34,16 +34,7 @@ fn device(broker: &Broker, number: usize) -> (Device, String) {
     let _ = openssl.stdout(Stdio::null()).stderr(Stdio::null()).status();
     let key = Process::spawn(device.pair(&["-q", "--key"])).wait().succeeded();
     let line = format!("s{number} {}", key.text());
-    let (port, topic) = (broker.port().to_string(), format!("storm/s{number}"));
-    let (subtop, pubtop) = (format!("{topic}/down"), format!("{topic}/up"));
-    device.configure(&[
-        ("host", "127.0.0.1"),
-        ("port", &port),
-        ("subtop", &subtop),
-        ("pubtop", &pubtop),
-        ("clientid", &format!("s{number}")),
-        ("sts_mode", "master"),
-    ]);
+    configure_sensor(&device, broker, "storm", number);
     (device, line)
 }
 

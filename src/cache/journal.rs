@@ -5,6 +5,7 @@
 //! its strength. It survives the end of the process at any step; after a power cut on a disk (not in a memory file
 //! system, where the sessions are gone too) the last lines may be missing.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 
@@ -150,7 +151,7 @@ impl Journal {
     /// [`Exit::Failed`] where they cannot be written. With [`Lack::Disk`], what was there before is as it was, and the
     /// same may be written again.
     pub(crate) fn record(&mut self, cache: &Cache, entries: &[JournalEntry], at: u64) -> Result<()> {
-        let entries = &self.of_known(entries)[..];
+        let entries = &*self.of_known(entries);
         let mut text = String::new();
         put_line(&mut text, &self.line_of(entries, at));
         self.file.append(text.as_bytes())?;
@@ -176,8 +177,12 @@ impl Journal {
 
     /// These entries without what is told of sessions under which nothing was received before or with them: what is told of a
     /// session does not show that it was in use.
-    fn of_known(&self, entries: &[JournalEntry]) -> Vec<JournalEntry> {
+    fn of_known<'e>(&self, entries: &'e [JournalEntry]) -> Cow<'e, [JournalEntry]> {
         let is_told = |entry: &JournalEntry| matches!(entry, JournalEntry::Told(_));
+        // Most often: nothing is copied for each message then.
+        if !entries.iter().any(is_told) {
+            return entries.into();
+        }
         let is_received = |id| {
             let mut others = entries.iter().filter(|entry| !is_told(entry));
             self.state.sessions.contains_key(&id) || others.any(|entry| entry.session() == id)

@@ -12,14 +12,13 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::field_text::{hex, put, put_base64, put_bytes, sum, unhex, yes_or_no};
-use super::stream_end::{LatestStream, StreamEnd};
+use super::stream_end::{LatestStream, StreamEnd, parse_continues, put_continues};
 use super::{PeerSessions, SessionOutline, StoredSession};
 use crate::crypto::key_tree::{KeyTree, StreamKey, TREE_KEY_LEN};
 use crate::crypto::schedule::{Digest, Topics};
 use crate::role::Role;
 use crate::secret::{Key, KeyPurpose};
 use crate::session::{OpenStreamKeys, ReceiveKeys, SendKeys, Session, SessionId, Standing};
-use crate::stream::{Continues, Origin, StreamId};
 use crate::suite::Suite;
 use crate::text::split_line;
 
@@ -227,10 +226,7 @@ impl<'a> FieldLines<'a> {
                 count => Some(count.parse().ok()?),
             };
             let told = parts.next()?.parse().ok()?;
-            let continues = match parts.next() {
-                None => None,
-                Some(session) => Some(continues(unhex(session)?, &mut parts)?),
-            };
+            let continues = parse_continues(&mut parts)?;
             let end = count.map(|count| StreamEnd { count, continues });
             let is_whole = parts.next().is_none() && (end.is_some() || continues.is_none());
             is_whole.then_some(LatestStream { number, salt, end, told })
@@ -329,13 +325,6 @@ impl<'a> FieldLines<'a> {
     }
 }
 
-/// What a stream continues, after the session of it.
-fn continues<'a>(session: SessionId, parts: &mut impl Iterator<Item = &'a str>) -> Option<Continues> {
-    let stream = StreamId { session, number: parts.next()?.parse().ok()? };
-    let origin = Origin { stream, salt: unhex(parts.next()?)? };
-    Some(Continues { origin, position: parts.next()?.parse().ok()? })
-}
-
 fn decode_key<P: KeyPurpose>(text: &str) -> Option<Key<P>> {
     let mut whole = false;
     let decoded = Key::generate(TREE_KEY_LEN, |bytes| whole = STANDARD.decode_slice(text, bytes) == Ok(TREE_KEY_LEN));
@@ -367,9 +356,7 @@ fn put_latest(text: &mut String, latest: &[LatestStream]) {
     for LatestStream { number, salt, end, told } in latest {
         let count = end.map_or_else(|| "-".to_owned(), |end| end.count.to_string());
         let _ = write!(text, " {number}:{}:{count}:{told}", hex(salt));
-        if let Some(Continues { origin: Origin { stream, salt }, position }) = end.and_then(|end| end.continues) {
-            let _ = write!(text, ":{}:{}:{}:{position}", hex(&stream.session), stream.number, hex(&salt));
-        }
+        put_continues(text, end.and_then(|end| end.continues));
     }
     put_end(text, latest.is_empty());
 }

@@ -1,8 +1,11 @@
 //! What is remembered of a stream that this device sent, and how it ended.
 
+use std::fmt::Write as _;
+
+use super::field_text::{hex, unhex};
 use crate::crypto::key_tree::Salt;
 use crate::session::SessionId;
-use crate::stream::{Continues, EndedStream, StreamId};
+use crate::stream::{Continues, EndedStream, Origin, StreamId};
 
 /// A stream of this device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,4 +46,22 @@ pub(crate) struct EndOfStream {
     pub(crate) salt: Salt,
     /// `None` if its peer need not be told, as it has confirmed all of it or lost the session.
     pub(crate) end: Option<StreamEnd>,
+}
+
+/// Appends what a stream continues, each part after a colon: session, number and salt of the origin, and the position. Nothing
+/// if it continues none.
+pub(super) fn put_continues(text: &mut String, continues: Option<Continues>) {
+    if let Some(Continues { origin: Origin { stream, salt }, position }) = continues {
+        // Writing to a String does not fail.
+        let _ = write!(text, ":{}:{}:{}:{position}", hex(&stream.session), stream.number, hex(&salt));
+    }
+}
+
+/// Reads what [`put_continues`] appended, from the parts between the colons; `None` if it is malformed.
+#[expect(clippy::option_option, reason = "the outer one is for what is malformed")]
+pub(super) fn parse_continues<'a>(parts: &mut impl Iterator<Item = &'a str>) -> Option<Option<Continues>> {
+    let Some(session) = parts.next() else { return Some(None) };
+    let stream = StreamId { session: unhex(session)?, number: parts.next()?.parse().ok()? };
+    let origin = Origin { stream, salt: unhex(parts.next()?)? };
+    Some(Some(Continues { origin, position: parts.next()?.parse().ok()? }))
 }

@@ -3,17 +3,16 @@
 use std::fmt::Write as _;
 
 use super::field_text::{hex, unhex};
+use super::stream_end::{parse_continues, put_continues};
 use crate::session::SessionId;
-use crate::stream::{Continues, EndedStream, Origin, StreamId};
+use crate::stream::{EndedStream, StreamId};
 
 /// Appends what was told of a stream; nothing where its count is not known, as then nothing follows from it.
 pub(super) fn put(line: &mut String, name: &str, ended: &EndedStream) {
     let EndedStream { stream, salt, count: Some(count), continues } = ended else { return };
     // Writing to a String does not fail.
     let _ = write!(line, "{name}{}:{}:{count}", stream.number, hex(salt));
-    if let Some(Continues { origin: Origin { stream, salt }, position }) = continues {
-        let _ = write!(line, ":{}:{}:{}:{position}", hex(&stream.session), stream.number, hex(salt));
-    }
+    put_continues(line, *continues);
     line.push(' ');
 }
 
@@ -22,14 +21,7 @@ pub(super) fn parse(session: SessionId, word: &str) -> Option<EndedStream> {
     let mut parts = word.split(':');
     let stream = StreamId { session, number: parts.next()?.parse().ok()? };
     let (salt, count) = (unhex(parts.next()?)?, Some(parts.next()?.parse().ok()?));
-    let continues = match parts.next() {
-        None => None,
-        Some(session) => {
-            let stream = StreamId { session: unhex(session)?, number: parts.next()?.parse().ok()? };
-            let origin = Origin { stream, salt: unhex(parts.next()?)? };
-            Some(Continues { origin, position: parts.next()?.parse().ok()? })
-        }
-    };
+    let continues = parse_continues(&mut parts)?;
     // What a later version adds is of no use here.
     Some(EndedStream { stream, salt, count, continues })
 }
@@ -37,6 +29,7 @@ pub(super) fn parse(session: SessionId, word: &str) -> Option<EndedStream> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stream::{Continues, Origin};
 
     #[test]
     fn what_was_told_is_read_as_it_was_written_and_not_from_a_part_of_it() {

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use crate::certificates::Files;
 use crate::process::wait_until;
+use crate::scratch::directory;
 
 /// Options of a test's broker. By default it is open to all, and forgets everything when it stops.
 #[derive(Clone, Copy, Default)]
@@ -82,7 +83,7 @@ impl Broker {
 
     /// As [`Broker::with`], with these lines at the end of its configuration, for its directory and two more free ports.
     pub(crate) fn listening(options: Options, more: impl Fn(&Path, [u16; 2]) -> String) -> Self {
-        let dir = tempfile::Builder::new().prefix("sts-broker-").tempdir().unwrap();
+        let dir = directory("broker");
         loop {
             let [port, more_ports @ ..] = [(); 3].map(|()| free_port());
             let text = configuration(dir.path(), port, options) + &more(dir.path(), more_ports);

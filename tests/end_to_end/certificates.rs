@@ -9,6 +9,8 @@ use rcgen::{
 };
 use tempfile::TempDir;
 
+use crate::scratch::directory;
+
 /// What a certificate is like.
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {
@@ -39,7 +41,7 @@ pub(crate) struct Files {
 
 impl Authority {
     pub(crate) fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("sts-authority-").tempdir().unwrap();
+        let dir = directory("authority");
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "authority of a test");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

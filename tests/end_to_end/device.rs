@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use crate::broker::Broker;
 use crate::process::{Ended, Process};
+use crate::scratch::directory;
 
 /// The link that every test uses.
 pub(crate) const LINK: &str = "gateway";
@@ -34,7 +35,7 @@ pub(crate) struct Device {
 impl Device {
     /// A new device: both directories exist and are empty.
     pub(crate) fn bare() -> Self {
-        let dir = tempfile::Builder::new().prefix("sts-device-").tempdir().unwrap();
+        let dir = directory("device");
         let device = Self { dir };
         for path in [device.config_dir(), device.runtime_dir()] {
             fs::create_dir(&path).unwrap();

@@ -10,6 +10,7 @@ use std::process::Command;
 use crate::broker::Broker;
 use crate::device::{Device, Identity, LINK, Pair, settings};
 use crate::process::{Ended, Process};
+use crate::scratch::directory;
 
 fn chmod(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -178,7 +179,7 @@ fn a_directory_that_is_missing_or_anothers_is_said_with_the_remedy() {
     let broker = Broker::start();
     let pair = Pair::paired(&broker, "gcm");
     let device = &pair.slave;
-    let roots = tempfile::tempdir().unwrap();
+    let roots = directory("roots");
     if !give_away(device.path(), NOBODY) {
         return;
     }

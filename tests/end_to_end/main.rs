@@ -5,6 +5,7 @@
 //! - `broker`: a mosquitto for one test
 //! - `certificates`: an authority for TLS
 //! - `device`: a device's directories and tools, `process`: a running tool, `sniffer`: an eavesdropper
+//! - `scratch`: directories that are gone after their test
 //! - `server`: a server that is not a broker, or a bad one
 //! - the others: tests, with their claim at the head of each file
 
@@ -19,6 +20,7 @@ mod broker;
 mod certificates;
 mod device;
 mod process;
+mod scratch;
 mod server;
 mod sniffer;
 

@@ -4,6 +4,7 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -53,6 +54,9 @@ def main():
     unknown = set(options.scenario) - {scenario.name for scenario in scenarios}
     if unknown:
         raise SystemExit(f"tests/faults: no scenario {', '.join(unknown)}: {', '.join(s.name for s in SCENARIOS)}")
+    # As a failure does: the directory goes, and what runs in it.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     directory = Path(tempfile.mkdtemp(prefix="sts-faults-"))
     bench = Bench(options.tools, directory)
     try:

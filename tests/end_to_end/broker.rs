@@ -107,6 +107,11 @@ impl Broker {
         self.more_ports[0]
     }
 
+    /// The second and the third port, where [`Broker::listening`] made use of them.
+    pub(crate) fn more_ports(&self) -> [u16; 2] {
+        self.more_ports
+    }
+
     /// The URLs of [`Broker::on_all_transports`]: TCP, WebSocket, Unix socket, WebSocket over TLS.
     pub(crate) fn urls(&self) -> [String; 4] {
         let [web, secure] = self.more_ports;

@@ -1,5 +1,5 @@
-//! Claim: each key of a session, and the broker's password, is in the memory of a running tool once at most, and on no stack;
-//! so it is in a core, if somebody forces one.
+//! Claim: each key of a session, and each password, is in the memory of a running tool once at most, and on no stack, whatever
+//! carries it to the broker; so it is in a core, if somebody forces one.
 
 #![expect(clippy::print_stderr, reason = "it says what this machine cannot try")]
 
@@ -10,8 +10,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::broker::{Broker, Options};
+use crate::certificates::{Authority, Kind};
 use crate::device::{Device, Identity, LINK, Pair, settings};
 use crate::process::{Process, wait_until};
+use crate::proxies;
 
 const PASSWORD: &str = "correct-horse-battery-7731";
 
@@ -44,6 +46,20 @@ fn keys_with_open_stream(device: &Device) -> Vec<(String, Vec<u8>)> {
 
 /// How often `needle` is in what a process can write to, and whether it is on the stack: what a core would have.
 fn count(tool: &Process, needle: &[u8]) -> (usize, bool) {
+    count_where(tool, needle.len(), |window| window[0] == needle[0] && window == needle)
+}
+
+/// How often `needle` is there as WebSocket masks it (RFC 6455, 5.3): the mask is beside it.
+fn count_masked(tool: &Process, needle: &[u8]) -> usize {
+    let is_masked = |window: &[u8]| {
+        let mask = |at: usize| window[at] ^ needle[at];
+        (4..needle.len()).all(|at| mask(at) == mask(at - 4)) && (0..4).any(|at| mask(at) != 0)
+    };
+    count_where(tool, needle.len(), is_masked).0
+}
+
+/// How often there are `len` bytes that `is_it` accepts, and whether they are on the stack.
+fn count_where(tool: &Process, len: usize, is_it: impl Fn(&[u8]) -> bool) -> (usize, bool) {
     let maps = fs::read_to_string(format!("/proc/{}/maps", tool.id())).unwrap();
     let mut memory = File::open(format!("/proc/{}/mem", tool.id())).unwrap();
     let (mut times, mut on_stack) = (0, false);
@@ -54,8 +70,7 @@ fn count(tool: &Process, needle: &[u8]) -> (usize, bool) {
         memory.seek(SeekFrom::Start(start)).unwrap();
         // What is mapped and was never used may have nothing behind it.
         if memory.read_exact(&mut bytes).is_ok() {
-            let found =
-                bytes.windows(needle.len()).filter(|window| window[0] == needle[0] && *window == needle).count();
+            let found = bytes.windows(len).filter(|window| is_it(window)).count();
             times += found;
             on_stack |= found > 0 && line.ends_with("[stack]");
         }
@@ -123,4 +138,69 @@ fn a_secret_is_in_memory_once() {
     sender.wait().succeeded();
     serving.stop().succeeded();
     receiver.stop().succeeded();
+}
+
+/// The settings of a way to the broker, and the texts of a proxy's password that may be in memory so many times.
+struct Way {
+    settings: Vec<(&'static str, String)>,
+    proxy_password: Vec<(Vec<u8>, usize)>,
+}
+
+fn ways(urls: &[String; 2], proxies: [u16; 2]) -> [Way; 4] {
+    let direct = |url: &String| Way { settings: vec![("url", url.clone())], proxy_password: Vec::new() };
+    let (_, password) = proxies::LOGIN.split_once(':').unwrap();
+    let through = |scheme: &str, port: u16| {
+        let proxy = format!("{scheme}://{}@127.0.0.1:{port}", proxies::LOGIN);
+        Way {
+            settings: vec![("url", "mqtt://broker.inside:1883".to_owned()), ("proxy", proxy)],
+            proxy_password: vec![(password.into(), 1), (STANDARD.encode(proxies::LOGIN).into(), 0)],
+        }
+    };
+    let [tls, web] = urls;
+    let [socks, http] = proxies;
+    [direct(tls), direct(web), through("socks5", socks), through("http", http)]
+}
+
+/// Checks what a tool keeps of the passwords once it is connected: what it needs to connect again.
+fn check_passwords(state: &str, tool: &Process, way: &Way) {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("{state}: not looked at, as only root can");
+        return;
+    }
+    let once = || count(tool, PASSWORD.as_bytes()) == (1, false);
+    wait_until(&format!("{state} with the password once"), once);
+    wait_until(&format!("{state} without it masked"), || count_masked(tool, PASSWORD.as_bytes()) == 0);
+    for (text, times) in &way.proxy_password {
+        let shown = text.escape_ascii();
+        wait_until(&format!("{state} with {shown} {times} times"), || count(tool, text) == (*times, false));
+    }
+}
+
+#[test]
+fn a_password_is_in_memory_once_whatever_carries_it() {
+    let authority = Authority::new();
+    let (files, ca) = (authority.sign("broker", Kind::Good), authority.file());
+    let tls = format!("certfile {}\nkeyfile {}\n", files.cert.display(), files.key.display());
+    let options = Options { login: Some(("user", PASSWORD)), ..Options::default() };
+    let mut broker = Broker::listening(options, |_, [port, web]| {
+        format!("listener {port} 127.0.0.1\n{tls}listener {web} 127.0.0.1\nprotocol websockets\n{tls}")
+    });
+    let [port, web] = broker.more_ports();
+    let urls = [format!("mqtts://localhost:{port}"), format!("wss://localhost:{web}/mqtt")];
+    let (socks5, http) = (proxies::socks5(broker.port()), proxies::http(broker.port()));
+    for way in ways(&urls, [socks5.port(), http.port()]) {
+        let device = Device::bare();
+        device.write("secret", PASSWORD, 0o600);
+        let plain = [("sts_mode", "nosec"), ("subtop", "t"), ("pubtop", "t")];
+        let login = [("username", "user"), ("password_file", "secret"), ("ca_file", ca.to_str().unwrap())];
+        let way_lines: Vec<_> = way.settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+        let is_tls = way.settings[0].1.contains("s://");
+        device.configure(&[&plain[..], &login[..if is_tls { 3 } else { 2 }], &way_lines].concat());
+        let receiver = device.listen(&[]);
+        check_passwords(&format!("{:?}", way.settings), &receiver, &way);
+        broker.restart();
+        receiver.wait_for_times("listening on", 2);
+        check_passwords(&format!("{:?}, connected again", way.settings), &receiver, &way);
+        receiver.stop().succeeded();
+    }
 }

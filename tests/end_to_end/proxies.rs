@@ -10,10 +10,10 @@ use crate::process::Process;
 use crate::server::{Server, carry};
 
 /// The only login that the proxies of this file accept.
-const LOGIN: &str = "carrier:pigeon";
+pub(crate) const LOGIN: &str = "carrier:pigeon";
 
 /// A proxy for SOCKS5 that knows one name, `broker.inside`, and wants a login.
-fn socks5(port: u16) -> Server {
+pub(crate) fn socks5(port: u16) -> Server {
     Server::start(move |_, mut stream| {
         let mut take = |count: usize| {
             let mut bytes = vec![0; count];
@@ -52,7 +52,7 @@ fn socks5(port: u16) -> Server {
 }
 
 /// The same for HTTP.
-fn http(port: u16) -> Server {
+pub(crate) fn http(port: u16) -> Server {
     Server::start(move |_, mut stream| {
         let mut request = Vec::new();
         while !request.ends_with(b"\r\n\r\n") {

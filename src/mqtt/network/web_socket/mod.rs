@@ -18,6 +18,7 @@ use std::task::Poll;
 use rustix::event::PollFlags;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+use zeroize::Zeroizing;
 
 use self::frame_decoder::{FrameDecoder, NORMAL_CLOSURE};
 use self::upgrade::Upgrade;
@@ -42,8 +43,9 @@ pub(super) struct WebSocket {
     decoder: FrameDecoder,
     /// What came with the answer to the request.
     early: Vec<u8>,
-    /// Bytes for the transport below, of which it has taken so many.
-    out: Vec<u8>,
+    /// Bytes for the transport below, of which it has taken so many. They may hold a password, and beside it the mask that hides
+    /// it from nobody.
+    out: Zeroizing<Vec<u8>>,
     taken: usize,
 }
 
@@ -60,7 +62,7 @@ impl WebSocket {
     /// Asks `authority`, a host with its port, for `path`.
     pub(super) fn new(lower: Box<dyn Transport>, authority: &str, path: &str) -> Self {
         let upgrade = Upgrade::new(authority, path);
-        let out = upgrade.request().to_vec();
+        let out = upgrade.request().to_vec().into();
         let decoder = FrameDecoder::default();
         Self { lower, stage: Stage::Lower(upgrade), decoder, early: Vec::new(), out, taken: 0 }
     }
@@ -75,6 +77,7 @@ impl WebSocket {
                 Err(error) => return Err(error),
             }
         }
+        self.out.fill(0);
         self.out.clear();
         self.taken = 0;
         Ok(())
@@ -84,7 +87,7 @@ impl WebSocket {
     fn push_frame(&mut self, opcode: OpCode, payload: &[u8]) {
         let mask: [u8; 4] = rand::random();
         let header = FrameHeader { is_final: true, opcode, mask: Some(mask), ..FrameHeader::default() };
-        header.format(payload.len() as u64, &mut self.out).expect("a Vec takes all");
+        header.format(payload.len() as u64, &mut *self.out).expect("a Vec takes all");
         let begin = self.out.len();
         self.out.extend_from_slice(payload);
         for chunk in self.out[begin..].chunks_mut(mask.len()) {

@@ -161,7 +161,7 @@ fn a_slow_socket_takes_one_frame_at_a_time() {
     let (near, far) = UnixStream::pair().unwrap();
     near.set_nonblocking(true).unwrap();
     let mut client = WebSocket::new(Box::new(near), "b:1", "/mqtt");
-    (client.stage, client.out) = (Stage::Open, Vec::new());
+    (client.stage, client.out) = (Stage::Open, Vec::new().into());
     let mut accepted = 0;
     while let Ok(count) = client.write(&[1; 16_000]) {
         accepted += count;

@@ -3,9 +3,9 @@
 //!
 //! | what | when | whose |
 //! |---|---|---|
-//! | what is made and not published | when the gate is open | [`OutgoingStream::next_due`] |
+//! | what is made and not published | when the gate is open, and no other stream is under way | [`OutgoingStream::next_due`] |
 //! | what is not confirmed, once more | [`OutgoingStream::deadline`], and the receiver's word | the same |
-//! | what is said between two streams | once all before it is confirmed | the same |
+//! | what is said between two streams | once all before it is confirmed, or acknowledged | the same |
 //! | what waits for space on a full disk | [`SpaceWait::retry_at`] | the same |
 //! | the will of another session or stream | [`LastWill::deadline`](super::last_will::LastWill::deadline) | [`Registration`](super::run::Registration) |
 //! | whether the receiver still has the session | [`Timeouts::is_silent`](super::timeouts::Timeouts::is_silent) | [`SendRun::handle_silence`] |
@@ -67,7 +67,7 @@ impl SendRun<'_> {
             self.stream.ignore_silence(now);
         }
         let mut progressed = false;
-        while self.is_gate_open() {
+        while self.is_gate_open() && !self.is_other_stream_under_way() {
             let due = self.stream.next_due(now, &mut self.rng);
             let Some(Some(message)) = self.unless_retried(due, now)? else { break };
             self.publish(message, now)?;
@@ -78,6 +78,11 @@ impl SendRun<'_> {
             self.handle_silence(now)?;
         }
         Ok(progressed)
+    }
+
+    /// Whether the broker has not acknowledged all of the stream that was published before the one that is due.
+    fn is_other_stream_under_way(&self) -> bool {
+        self.stream.enters_another_stream() && self.events.broker.unacknowledged().messages > 0
     }
 
     /// Whether the receiver can have all that was published, and its confirms can reach us: the broker has acknowledged

@@ -180,6 +180,12 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream + WillStream {
     /// What is made and not published, and is in no other count: without what waits for a confirm.
     fn unpublished(&self) -> Pending;
 
+    /// Whether [`OutgoingStream::next_due`] has to wait until the broker has acknowledged all that was published: what
+    /// comes next is of another stream, and [`OutgoingStream::cut_again`] needs all of what is under way.
+    fn enters_another_stream(&self) -> bool {
+        false
+    }
+
     /// The run is over, however it ends: writes down how its streams ended. Where another run sends what this one
     /// leaves, only what is `delivered` counts as sent here: the messages below this position.
     fn write_ends(&mut self, _delivered: Option<u64>) -> Result<()> {

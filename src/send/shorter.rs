@@ -14,7 +14,7 @@ use crate::mqtt::Refused;
 use crate::text::count;
 
 /// Why what is too long cannot go in shorter messages.
-const NOT_CUT: &str = "it cannot be cut, because later messages are in another stream or already acknowledged";
+const NOT_CUT: &str = "it cannot be cut, because later messages are already acknowledged, or continue from it";
 
 impl SendRun<'_> {
     /// The broker bears less than on an earlier connection: what is in messages that are too long now goes in shorter

@@ -210,6 +210,33 @@ fn what_was_cut_is_cut_again_in_order_where_the_limit_falls_twice() {
     }
 }
 
+/// What is not too long is under way, unacknowledged, when a longer message is cut, and is itself too long for the next broker:
+/// messages of two streams would have to be cut.
+#[test]
+fn what_is_under_way_beside_what_was_cut_is_cut_where_the_limit_falls_again() {
+    const MAX_PACKET_40000: [u8; 5] = [0x27, 0, 0, 0x9c, 0x40];
+    let broker = Broker::with(Options { max_packet_size: Some(3000), ..Options::default() });
+    let port = broker.port();
+    let input = [&vec![b'a'; 10_000][..], b"\n", &vec![b'b'; 90_000], b"\nlast\n"].concat();
+    for (spool, options) in
+        [("1", &["--each"][..]), ("2", &["--each", "-o", "qos=2"]), ("3", &["--each", "--spool", "3"])]
+    {
+        let pair = pair_in(&broker, "5", "5");
+        let relay = Server::start(move |number, stream| match number {
+            0 => swallow(stream, 100_000, &[]),
+            1 => swallow(stream, 10_000, &MAX_PACKET_40000),
+            _ => carry(stream, port),
+        });
+        let receiver = pair.slave.listen(&[]);
+        let longer = ["-o", "max_message=100000", "-o", &format!("port={}", relay.port())];
+        pair.master.send_all(&[options, &longer].concat(), &*input).succeeded();
+        receiver.wait_for_stdout(&input);
+        let ended = receiver.stop().succeeded().wrote(&input);
+        // Records of a spool that are cut begin a new sequence.
+        assert!(options.contains(&"--spool") || !ended.stderr.contains("gap"), "{}", ended.stderr);
+    }
+}
+
 /// The sessions are gone by the time the limit is known, so there is no stream for the shorter messages.
 #[test]
 fn what_cannot_be_sealed_again_in_shorter_messages_is_reported_as_lost() {

@@ -9,10 +9,12 @@
 //! - `session_end`: the receiver ends the session;
 //! - `spool_stream`: sequences that outlive the run (`--spool`);
 //! - `will`: what the broker says for us if this process dies;
+//! - `resealing`: what is sealed again, in a stream that takes the place of another one;
 //! - `ended_streams`: how the streams of the run ended, for the next one to tell.
 
 mod confirms;
 mod ended_streams;
+mod resealing;
 mod session_end;
 mod session_query;
 mod spool_stream;
@@ -273,7 +275,11 @@ impl OutgoingStream for SealedStream {
     }
 
     fn next_due(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<OutgoingMessage>> {
-        if let Some(message) = self.unpublished.pop().or_else(|| self.confirms.retransmit(now)) {
+        if let Some(message) = self.unpublished.pop() {
+            self.state.is_published();
+            return Ok(Some(message));
+        }
+        if let Some(message) = self.confirms.retransmit(now) {
             return Ok(Some(message));
         }
         // A stream is left once all of it is confirmed, so that the receiver never has to hold any of the next one
@@ -286,6 +292,10 @@ impl OutgoingStream for SealedStream {
 
     fn unpublished(&self) -> Pending {
         self.unpublished.pending()
+    }
+
+    fn enters_another_stream(&self) -> bool {
+        !self.confirms.are_asked_for() && self.state.enters_another_stream()
     }
 
     fn write_ends(&mut self, delivered: Option<u64>) -> Result<()> {

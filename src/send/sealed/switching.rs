@@ -5,24 +5,26 @@
 //! | `Idle` | nothing | `Open`, or `Reserved` with a will |
 //! | `Reserved` | nothing | `Open`, with the first message; another `Reserved`, if there is a newer session by then |
 //! | `Open` | data | `Draining`, if a newer session is to be used or the stream has no numbers left |
-//! | `Draining` | data | `Switching`: `continued` in the old stream, once all is confirmed |
-//! | `Switching` | `continued` | without confirms, `Open` |
+//! | `Draining` | data | `Switching`: `continued` in the old stream, once all is confirmed, or acknowledged |
+//! | `Switching` | `continued` | without confirms, `Open`, once that is acknowledged |
 //! | | | with confirms, `Starting`: `settled` in the old stream, once `continued` is confirmed |
 //! | `Starting` | `settled` | `Open` |
 //! | `Left` | what ends a stream | `Open`, with a spool |
 //!
 //! Between `Draining` and `Open` no new message is sealed. The first message of a stream says what that continues.
+//!
+//! Nothing of a stream is published before all of the one before it is confirmed, or without confirms acknowledged by the
+//! broker: only what is under way of one stream can be sealed again in shorter messages.
 
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use rand::rngs::ThreadRng;
 
+use super::SealedStream;
 use super::confirms::Confirms;
-use super::{OutgoingStream, SealedStream};
-use crate::send::outgoing::{Cut, OutgoingMessage};
 use crate::session::Session;
-use crate::stream::{Content, Continues, Sender, SentTime};
+use crate::stream::{Content, Sender, SentTime};
 use crate::{Error, Exit, Result};
 
 /// A stream that messages can be sealed in, and its session.
@@ -32,11 +34,19 @@ pub(super) struct ActiveStream {
     /// The [`LinkSessions::version`](crate::sessions::LinkSessions::version) for which it is known whether the session is
     /// the current one.
     pub(super) checked_version: Option<u64>,
+    /// What it takes the place of, while nothing of it was published.
+    pub(super) replaced: Option<Replaced>,
+}
+
+/// A stream that another one takes the place of, and those of its messages that are sealed again there, oldest first.
+pub(super) struct Replaced {
+    pub(super) stream: Box<ActiveStream>,
+    pub(super) messages: Vec<Bytes>,
 }
 
 impl ActiveStream {
     pub(super) fn new(sender: Sender, session: Session) -> Self {
-        Self { sender, session, checked_version: None }
+        Self { sender, session, checked_version: None, replaced: None }
     }
 
     /// Seals the next message of the stream, and keeps what is to be confirmed, to be sent again. `message` is of the
@@ -126,18 +136,26 @@ impl SealingState {
         };
     }
 
+    /// Whether what is published next is of another stream than what was published last.
+    pub(super) fn enters_another_stream(&self) -> bool {
+        match self {
+            Self::Draining(_) | Self::Switching { .. } => true,
+            Self::Open(stream) => stream.replaced.is_some(),
+            Self::Idle | Self::Reserved(_) | Self::Starting(_) | Self::Left => false,
+        }
+    }
+
+    /// The first message of the open stream is published.
+    pub(super) fn is_published(&mut self) {
+        if let Self::Open(stream) = self {
+            stream.replaced = None;
+        }
+    }
+
     /// The state, to be replaced by what follows it.
     pub(super) fn take(&mut self) -> Self {
         std::mem::replace(self, Self::Left)
     }
-}
-
-/// The stream that continues a sequence where another one is left.
-enum Successor {
-    /// A new one of the current session, which continues from here.
-    New(Continues),
-    /// The one that the `continued` has announced.
-    Announced,
 }
 
 impl SealedStream {
@@ -240,150 +258,5 @@ impl SealedStream {
         self.confirms.session.open_query = None;
         self.confirms.restart(now);
         self.confirms.use_sessions(&self.sessions);
-    }
-
-    /// Seals again what is not confirmed, in a stream of the current session, and has it sent as retransmissions.
-    /// Returns how many messages that are.
-    pub(super) fn reseal_unconfirmed(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<u64> {
-        if self.state.stream().is_none() {
-            return Ok(0);
-        }
-        let (first, count) = (self.confirms.first_unconfirmed(), self.confirms.unconfirmed().messages);
-        self.reseal_messages(first, |confirms| confirms.take_unconfirmed(now).collect(), now, rng)?;
-        self.confirms.retransmit_all(now);
-        Ok(count)
-    }
-
-    /// Seals what waits again, as [`OutgoingStream::cut_again`].
-    ///
-    /// # Errors
-    /// As [`SealedStream::reseal_messages`].
-    pub(super) fn cut_shorter(&mut self, waiting: Vec<Bytes>, now: Instant, rng: &mut ThreadRng) -> Result<Cut> {
-        if self.confirms.are_asked_for() {
-            self.count_stream_below(self.confirms.first_unconfirmed());
-            return self.reseal_unconfirmed(now, rng).map(Cut::Done);
-        }
-        let count = waiting.len() as u64;
-        if count == 0 {
-            return Ok(Cut::Done(0));
-        }
-        // What was not published follows in the same stream, which is left: it is sealed again, too, or its position would
-        // come before that of what waits.
-        let unpublished = std::mem::take(&mut self.unpublished);
-        let messages: Vec<_> = waiting.into_iter().chain(unpublished.payloads()).collect();
-        let cut = match self.state.stream().and_then(|stream| stream.sender.tail_from(&messages)) {
-            None => Ok(Cut::NotWhole),
-            Some(first) => {
-                self.count_stream_below(first);
-                self.reseal_messages(first, |_| messages, now, rng).map(|()| Cut::Done(count))
-            }
-        };
-        if !matches!(cut, Ok(Cut::Done(_))) {
-            self.unpublished = unpublished;
-        }
-        cut
-    }
-
-    /// Seals the messages of the stream again from the one with the seq `first` on, in a stream of the current session
-    /// that takes their place in the sequence. `take` gives them, once there is such a stream.
-    ///
-    /// Where messages are shorter there, they are cut, and what follows moves up: so what the receiver drops, as it has
-    /// the position, is never more than it has.
-    ///
-    /// # Errors
-    /// As [`SealedStream::new_stream`]: then nothing has changed, and the same may be tried again.
-    pub(super) fn reseal_messages(
-        &mut self,
-        first: u32,
-        take: impl FnOnce(&mut Confirms) -> Vec<Bytes>,
-        now: Instant,
-        rng: &mut ThreadRng,
-    ) -> Result<()> {
-        let Some(successor) = self.successor(first) else { return Ok(()) };
-        let begun = match successor {
-            Successor::New(continues) => Some(self.new_stream(self.current_session()?, Some(continues))?),
-            Successor::Announced => None,
-        };
-        let Some((old, next)) = self.stream_to_replace(begun) else { return Ok(()) };
-        let messages = take(&mut self.confirms);
-        self.abandon_stream(now);
-        self.enter(next);
-        for sealed in messages {
-            let (content, sent, data) = old.sender.read_back(&sealed)?;
-            // What has a position is sealed again in that place: left out, what follows would be a duplicate to the
-            // receiver. A continued has none, and says where the old stream continues, which is here.
-            if content.has_position() {
-                self.seal_again(&content, sent, &data, now, rng)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// What takes the place of the messages from the seq `first` on, if there are any.
-    ///
-    /// The receiver puts the announced stream behind the old one, and would take what it carries elsewhere for something
-    /// else. So it is noted as unused if messages before it are sealed again.
-    fn successor(&mut self, first: u32) -> Option<Successor> {
-        match &self.state {
-            SealingState::Open(old) | SealingState::Draining(old) => {
-                Some(Successor::New(old.sender.position_of(first)))
-            }
-            // The continued has no position.
-            SealingState::Switching { old, next } if first < old.sender.next_seq() - 1 => {
-                self.ended.counted(&next.sender, 0);
-                Some(Successor::New(old.sender.position_of(first)))
-            }
-            SealingState::Switching { .. } => Some(Successor::Announced),
-            SealingState::Idle | SealingState::Reserved(_) | SealingState::Starting(_) | SealingState::Left => None,
-        }
-    }
-
-    /// Takes the stream whose messages are sealed again, and the one that is to take their place: the one that was `begun` for
-    /// that, or else the one that was announced.
-    fn stream_to_replace(
-        &mut self,
-        begun: Option<Box<ActiveStream>>,
-    ) -> Option<(Box<ActiveStream>, Box<ActiveStream>)> {
-        match (self.state.take(), begun) {
-            (
-                SealingState::Open(old) | SealingState::Draining(old) | SealingState::Switching { old, .. },
-                Some(begun),
-            ) => Some((old, begun)),
-            (SealingState::Switching { old, mut next }, None) => {
-                next.sender.limit_messages(self.max_message);
-                Some((old, next))
-            }
-            (unchanged, _) => {
-                self.state = unchanged;
-                None
-            }
-        }
-    }
-
-    /// Seals what a message carried, in as many as it takes.
-    fn seal_again(
-        &mut self,
-        content: &Content,
-        sent: Option<SentTime>,
-        data: &[u8],
-        now: Instant,
-        rng: &mut ThreadRng,
-    ) -> Result<()> {
-        let max_data = self.state.open_stream()?.sender.max_record_len() - self.time_room;
-        let mut rest = data;
-        loop {
-            let (piece, others) = rest.split_at(rest.len().min(max_data));
-            let content = if others.is_empty() { content } else { &Content::Data };
-            let mut message = self.buffer();
-            message.extend_from_slice(piece);
-            let payload = self.seal_next(content, sent, message, now, rng)?;
-            if !self.confirms.are_asked_for() {
-                self.unpublished.push(OutgoingMessage::new(payload, piece.len(), false));
-            }
-            if others.is_empty() {
-                return Ok(());
-            }
-            rest = others;
-        }
     }
 }

@@ -62,7 +62,7 @@ pub struct ClientCert {
     pub key: PathBuf,
 }
 
-/// A file for session tickets.
+/// A file for session tickets, of all nodes of a broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TicketPlace {
     /// The runtime directory, which may be absent.

@@ -285,8 +285,12 @@ fn connect_once(place: &TicketPlace, config: &Arc<ServerConfig>) -> (rustls::Han
 }
 
 fn connect_again(layer: &TlsLayer, config: &Arc<ServerConfig>) -> rustls::HandshakeKind {
+    connect_to("localhost", layer, config)
+}
+
+fn connect_to(host: &str, layer: &TlsLayer, config: &Arc<ServerConfig>) -> rustls::HandshakeKind {
     let verifier = Arc::clone(&layer.setup.lock().unwrap().verifier);
-    let node = Node { host: "localhost".to_owned(), port: 1 };
+    let node = Node { host: host.to_owned(), port: 1 };
     let lower = in_memory(config, usize::MAX).0;
     let mut transport = layer.connect(Box::new(lower), &node).unwrap();
     verifier.with_stand_in(TOKEN, || while transport.handshake().is_pending() {});
@@ -332,5 +336,23 @@ fn the_check_of_a_certificate_counts_for_a_day_however_many_tickets_follow_one_a
         let (kind, text) = connect_once(&place, &config);
         assert_eq!(kind, Full);
         assert!(with_checked(&text, |checked| checked).1 > earlier, "checked anew");
+    }
+}
+
+#[test]
+fn the_next_run_resumes_at_each_node_of_a_cluster() {
+    use rustls::HandshakeKind::{Full, Resumed};
+
+    let dir = tempfile::tempdir().unwrap();
+    let place = TicketPlace { dir: dir.path().join("run"), name: "tickets".to_owned() };
+    let nodes = ["a.example", "b.example"].map(|host| {
+        let mut config = broker_for_tests(0x1301, &tap::provider(), TOKEN);
+        config.ticketer = rustls::crypto::ring::Ticketer::new().unwrap();
+        (host, Arc::new(config))
+    });
+    for expected in [[Full, Full], [Resumed, Resumed], [Resumed, Resumed]] {
+        let mut run = layer();
+        run.options.tickets = Some(place.clone());
+        assert_eq!(nodes.each_ref().map(|(host, config)| connect_to(host, &run, config)), expected);
     }
 }

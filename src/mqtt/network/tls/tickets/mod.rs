@@ -1,13 +1,14 @@
 //! Tickets to resume TLS sessions, without certificates: those of this run, and of the run before it.
 //!
-//! A ticket is used once. That of the run before is in a file of the runtime directory: the run that removes the file may use it,
-//! and what the broker sends then replaces it. It is bound to the broker, the files and the options. Tickets that follow
-//! one another are good for a day after the full handshake in which the certificate was checked (`record.rs`). Nothing here
-//! ends a run: without a ticket there is a full handshake.
+//! A ticket is used once. Those of the run before are in a file of the runtime directory (`file.rs`), one for each node: the run
+//! that takes one out may use it, and puts in what the broker sends then. It is bound to the node, the files and the options.
+//! Tickets that follow one another are good for a day after the full handshake in which the certificate was checked
+//! (`record.rs`). Nothing here ends a run: without a ticket there is a full handshake.
 //!
 //! rustls 0.23 cannot store tickets: `tap.rs` takes out what belongs to one, and `stand_in.rs` makes it anew. Both go when
 //! rustls can. Tickets of TLS 1.2 are for this run only.
 
+mod file;
 mod record;
 mod stand_in;
 pub(super) mod tap;
@@ -25,8 +26,6 @@ use rustls::{ClientConfig, HandshakeKind, NamedGroup};
 
 use self::record::{MAX_TICKET_LEN, Record, counts};
 use super::verifier::BrokerVerifier;
-use crate::Result;
-use crate::files::{self, Dir, Guard};
 use crate::mqtt::tls_options::TicketPlace;
 
 /// Most tickets of this run that are kept; brokers send two or three at a time.
@@ -98,7 +97,8 @@ impl Tickets {
         let has_ticket = !kept.tickets.is_empty();
         drop(kept);
         if !has_ticket
-            && let Ok(Some(record)) = self.claim()
+            && let Some(place) = &self.place
+            && let Ok(Some(record)) = file::take(place, &self.binding, now())
             && let Some(ticket) = stand_in::recreate(&record, config, verifier, name)
         {
             self.kept().tickets.push_back(Ticket { value: ticket, checked: record.checked });
@@ -108,20 +108,6 @@ impl Tickets {
     /// The broker's answer shows what kind of handshake this is; after a request to try again it may show another.
     pub(super) fn handshake_is(&self, kind: HandshakeKind) {
         self.kept().check.own = (kind != HandshakeKind::Resumed).then(now);
-    }
-
-    /// The record in the file, which is gone then: no other process can use it.
-    fn claim(&self) -> Result<Option<Record>> {
-        let Some(place) = &self.place else { return Ok(None) };
-        let Some(dir) = Dir::open(&place.dir, Guard::Private)? else { return Ok(None) };
-        let Some(bytes) = files::read_private(&dir, &place.name)? else { return Ok(None) };
-        let record = Record::parse(&bytes);
-        // Another node's may be of use yet.
-        if record.as_ref().is_some_and(|record| record.binding != self.binding) {
-            return Ok(None);
-        }
-        let was_ours = files::remove(&dir, &place.name)?;
-        Ok(record.filter(|record| was_ours && record.is_fresh(now())))
     }
 
     /// Writes the newest ticket down, if one came and not too many were.
@@ -135,17 +121,8 @@ impl Tickets {
         drop(kept);
         if let (Some(record), Some(place)) = (unsaved, &self.place) {
             // The next run then does a full handshake.
-            let _ = write(&record, place);
+            let _ = file::put(place, record, now());
         }
-    }
-}
-
-fn write(record: &Record, place: &TicketPlace) -> Result<()> {
-    let dir = Dir::create(&place.dir, Guard::Private)?;
-    // Another process that writes at this moment has as good a ticket.
-    match files::try_lock(&dir, &format!("{}.lock", place.name))? {
-        Some(lock) => files::replace(&dir, &lock, &place.name, record.encode().as_bytes()),
-        None => Ok(()),
     }
 }
 

@@ -165,7 +165,9 @@ impl Journal {
         for entry in entries {
             self.note_erasable(entry);
             self.state.apply(entry, Some(at));
-            if self.known.get(&entry.session()).is_some_and(|known| !known.received) {
+            // What is told of a session does not show that it was in use.
+            let is_unmarked = self.known.get(&entry.session()).is_some_and(|known| !known.received);
+            if is_unmarked && !is_told(entry) {
                 self.unmarked.insert(entry.session());
             }
         }
@@ -175,19 +177,18 @@ impl Journal {
         if is_long { self.compact(cache).map_err(is_written) } else { Ok(()) }
     }
 
-    /// These entries without what is told of sessions under which nothing was received before or with them: what is told of a
-    /// session does not show that it was in use.
+    /// These entries without what is told of sessions that are gone, or that have lost what was received under them: an entry
+    /// would hide that.
     fn of_known<'e>(&self, entries: &'e [JournalEntry]) -> Cow<'e, [JournalEntry]> {
-        let is_told = |entry: &JournalEntry| matches!(entry, JournalEntry::Told(_));
         // Most often: nothing is copied for each message then.
         if !entries.iter().any(is_told) {
             return entries.into();
         }
-        let is_received = |id| {
-            let mut others = entries.iter().filter(|entry| !is_told(entry));
-            self.state.sessions.contains_key(&id) || others.any(|entry| entry.session() == id)
+        let is_known = |id| {
+            let is_unused = self.known.get(&id).is_some_and(|known| !known.received);
+            is_unused || self.state.sessions.contains_key(&id)
         };
-        entries.iter().filter(|entry| !is_told(entry) || is_received(entry.session())).copied().collect()
+        entries.iter().filter(|entry| !is_told(entry) || is_known(entry.session())).copied().collect()
     }
 
     /// Sets `received` in the files of the sessions that have their first entry. Not before that is written: a session that has
@@ -261,6 +262,11 @@ impl Journal {
             replaced => replaced,
         }
     }
+}
+
+/// Whether an entry only says what the sender told of another stream, and what became of that.
+fn is_told(entry: &JournalEntry) -> bool {
+    matches!(entry, JournalEntry::Told(_) | JournalEntry::Waited { .. })
 }
 
 /// The sessions under which something was received, without anything being known of it.

@@ -28,9 +28,6 @@ const NEXT: &str = "+next=";
 /// Of the stream of which the broker keeps messages: the seq after the last one with data. A version that ignores this
 /// takes the last message that was received for that one.
 const VALUE_END: &str = "+value=";
-/// Of a stream, how it ended, as its sender told it ([`super::told_text`]). A version that ignores this reports what is missing
-/// of it when that is told again.
-const TOLD: &str = "+told=";
 /// Of a session that two devices of the peer use. A version that ignores this finds it out again.
 const COPIED: &str = "+copied";
 /// What was received under sessions that are gone ([`super::totals`]).
@@ -162,8 +159,8 @@ impl<'a> StateLine<'a> {
             self.next = Some(next.parse().ok()?);
         } else if let Some(end) = word.strip_prefix(VALUE_END) {
             self.value_end = Some(end.parse().ok()?);
-        } else if let Some(told) = word.strip_prefix(TOLD) {
-            state.apply(&JournalEntry::Told(told_text::parse(session?, told)?), self.at);
+        } else if told_text::is_told(word) {
+            state.apply(&told_text::parse(session?, word)?, self.at);
         } else if word == COPIED {
             state.apply(&JournalEntry::Copied { session: session? }, self.at);
         } else if let Some(of_peer) = word.strip_prefix(PAST) {
@@ -321,9 +318,10 @@ pub(super) fn put_entry(line: &mut String, entry: &JournalEntry) {
             Ok(())
         }
         JournalEntry::Told(ended) => {
-            told_text::put(line, TOLD, ended);
+            told_text::put(line, ended);
             Ok(())
         }
+        JournalEntry::Waited { stream, time } => told_text::put_waited(line, *stream, *time),
         JournalEntry::Copied { .. } => write!(line, "{COPIED} "),
         JournalEntry::Will { stream, next } => write!(line, "v {} {next} ", stream.number),
         JournalEntry::GivenUp { first, last, .. } => write!(line, "c {first} {last} "),
@@ -357,7 +355,7 @@ fn put_streams(line: &mut String, session: SessionId, streams: &Streams) {
     if streams.is_copied() {
         put_entry(line, &JournalEntry::Copied { session });
     }
-    streams.told().for_each(|ended| told_text::put(line, TOLD, ended));
+    streams.told().for_each(|told| told_text::put_end(line, told));
 }
 
 /// Appends of which stream the broker keeps messages.

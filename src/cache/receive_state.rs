@@ -7,12 +7,13 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
+use std::time::Duration;
 
 use super::totals::Totals;
 use crate::Rejected;
 use crate::crypto::schedule::Digest;
 use crate::session::SessionId;
-use crate::stream::{EndedStream, Gap, KeptStream, Progress, StreamId, StreamState, Streams};
+use crate::stream::{EndedStream, Gap, KeptStream, Progress, StreamId, StreamState, Streams, ToldEnd};
 use crate::text;
 use crate::units::approximate;
 
@@ -102,6 +103,13 @@ pub(crate) enum JournalEntry {
     },
     /// A sender told how a stream ended, of which something is missing that may still come.
     Told(EndedStream),
+    /// So long was waited for what is missing of a stream of which that was told.
+    Waited {
+        /// Which stream.
+        stream: StreamId,
+        /// How long, by all runs.
+        time: Duration,
+    },
     /// Two devices of a peer use a session.
     Copied {
         /// Which session.
@@ -133,7 +141,7 @@ impl JournalEntry {
             Self::Progress(progress) => progress.stream.session,
             Self::Lost(gap) => gap.stream.session,
             Self::Told(ended) => ended.stream.session,
-            Self::Will { stream, .. } => stream.session,
+            Self::Waited { stream, .. } | Self::Will { stream, .. } => stream.session,
             Self::Kept { session, .. }
             | Self::Copied { session }
             | Self::GivenUp { session, .. }
@@ -166,8 +174,8 @@ impl ReceiveState {
     }
 
     /// How streams ended, as their senders told it, if something of them may be missing that was not reported.
-    pub(crate) fn told(&self) -> impl Iterator<Item = &EndedStream> {
-        self.sessions.values().flat_map(|(streams, _)| streams.told())
+    pub(crate) fn told(&self) -> impl Iterator<Item = &ToldEnd> {
+        self.sessions.values().flat_map(|(streams, _)| streams.unreported())
     }
 
     /// How many messages were dropped, per reason.
@@ -219,6 +227,9 @@ impl ReceiveState {
                 self.sessions.entry(stream.session).or_default().0.set_next_will(stream.number, next);
             }
             JournalEntry::Told(ended) => self.sessions.entry(ended.stream.session).or_default().0.tell(ended),
+            JournalEntry::Waited { stream, time } => {
+                self.sessions.entry(stream.session).or_default().0.set_waited(stream.number, time);
+            }
             JournalEntry::Copied { session } => self.sessions.entry(session).or_default().0.mark_copied(),
             JournalEntry::GivenUp { session, first, last } => {
                 self.sessions.entry(session).or_default().0.insert_closed(first, last);
@@ -241,15 +252,17 @@ pub(super) fn index(reason: Rejected) -> usize {
 
 impl ReceiveState {
     /// Drops every session that is not among these, which come with their peers. The messages received under a dropped
-    /// session stay in the totals of its peer.
+    /// session stay in the totals of its peer, and those that it still lacks are counted there as lost.
     pub(super) fn keep_only(&mut self, peers: &HashMap<SessionId, Digest>) {
         self.note_peers(peers);
         let past = &mut self.past;
-        self.sessions.retain(|id, (_, counters)| {
+        self.sessions.retain(|id, (streams, counters)| {
             let is_kept = peers.contains_key(id);
             if let (false, Some(peer)) = (is_kept, counters.peer) {
                 let totals = past.entry(peer).or_default();
-                *totals = *totals + counters.totals();
+                *totals = streams.unreported_losses().fold(*totals + counters.totals(), |totals, lost| {
+                    totals + Totals { gaps: 1, lost, ..Totals::default() }
+                });
             }
             is_kept
         });

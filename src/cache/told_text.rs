@@ -1,29 +1,59 @@
-//! How a stream ended, as its sender told it, as one word of the receive state.
+//! How a stream ended, as its sender told it, and how long was waited for what it lacks, as words of the receive state.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
+use std::time::Duration;
 
 use super::field_text::{hex, unhex};
+use super::receive_state::JournalEntry;
 use super::stream_end::{parse_continues, put_continues};
 use crate::session::SessionId;
-use crate::stream::{EndedStream, StreamId};
+use crate::stream::{EndedStream, StreamId, ToldEnd};
+
+/// A version that ignores this reports what is missing of the stream when that is told again.
+const TOLD: &str = "+told=";
+/// In milliseconds. A version that ignores this waits anew.
+const WAITED: &str = "+waited=";
+
+/// Whether [`parse`] reads a word.
+pub(super) fn is_told(word: &str) -> bool {
+    [TOLD, WAITED].iter().any(|name| word.starts_with(name))
+}
 
 /// Appends what was told of a stream; nothing where its count is not known, as then nothing follows from it.
-pub(super) fn put(line: &mut String, name: &str, ended: &EndedStream) {
+pub(super) fn put(line: &mut String, ended: &EndedStream) {
     let EndedStream { stream, salt, count: Some(count), continues } = ended else { return };
     // Writing to a String does not fail.
-    let _ = write!(line, "{name}{}:{}:{count}", stream.number, hex(salt));
+    let _ = write!(line, "{TOLD}{}:{}:{count}", stream.number, hex(salt));
     put_continues(line, *continues);
     line.push(' ');
 }
 
-/// What [`put`] wrote of a stream of this session.
-pub(super) fn parse(session: SessionId, word: &str) -> Option<EndedStream> {
-    let mut parts = word.split(':');
+/// Appends how long was waited for what a stream lacks; this does not fail.
+pub(super) fn put_waited(line: &mut String, stream: StreamId, time: Duration) -> fmt::Result {
+    write!(line, "{WAITED}{}:{} ", stream.number, time.as_millis())
+}
+
+/// Appends all that is known of how a stream ended.
+pub(super) fn put_end(line: &mut String, ToldEnd { ended, waited }: &ToldEnd) {
+    put(line, ended);
+    if !waited.is_zero() {
+        let _ = put_waited(line, ended.stream, *waited);
+    }
+}
+
+/// What a word says of a stream of this session.
+pub(super) fn parse(session: SessionId, word: &str) -> Option<JournalEntry> {
+    if let Some(waited) = word.strip_prefix(WAITED) {
+        let (number, millis) = waited.split_once(':')?;
+        let stream = StreamId { session, number: number.parse().ok()? };
+        return Some(JournalEntry::Waited { stream, time: Duration::from_millis(millis.parse().ok()?) });
+    }
+    let mut parts = word.strip_prefix(TOLD)?.split(':');
     let stream = StreamId { session, number: parts.next()?.parse().ok()? };
     let (salt, count) = (unhex(parts.next()?)?, Some(parts.next()?.parse().ok()?));
     let continues = parse_continues(&mut parts)?;
     // What a later version adds is of no use here.
-    Some(EndedStream { stream, salt, count, continues })
+    Some(JournalEntry::Told(EndedStream { stream, salt, count, continues }))
 }
 
 #[cfg(test)]
@@ -38,9 +68,10 @@ mod tests {
         for continues in [None, Some(Continues { origin, position: u64::MAX })] {
             let ended = EndedStream { stream, salt: [9; 8], count: Some(5), continues };
             let mut line = String::new();
-            put(&mut line, "+told=", &ended);
-            let word = line.strip_prefix("+told=").and_then(|word| word.strip_suffix(' ')).unwrap();
-            assert_eq!(parse([1; 8], word), Some(ended));
+            put(&mut line, &ended);
+            let word = line.strip_suffix(' ').unwrap();
+            assert!(is_told(word));
+            assert_eq!(parse([1; 8], word), Some(JournalEntry::Told(ended)));
             let whole = word.matches(':').count();
             for (colons, (at, _)) in word.match_indices(':').enumerate() {
                 let is_whole = parse([1; 8], &word[..at]).is_some();
@@ -48,7 +79,7 @@ mod tests {
             }
         }
         let mut line = String::new();
-        put(&mut line, "+told=", &EndedStream { stream, salt: [9; 8], count: None, continues: None });
+        put(&mut line, &EndedStream { stream, salt: [9; 8], count: None, continues: None });
         assert_eq!(line, "");
     }
 }

@@ -174,7 +174,7 @@ pub(super) trait IncomingStreams {
     ///
     /// # Errors
     /// As [`IncomingStreams::receive`].
-    fn close(&mut self) -> Result<()> {
+    fn close(&mut self, _now: Instant) -> Result<()> {
         Ok(())
     }
 

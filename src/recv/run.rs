@@ -65,7 +65,7 @@ impl RecvRun<'_> {
         let received = self.receive(kept);
         self.report.status("");
         // Even if it failed.
-        let told = self.tell_written().and(self.streams.close());
+        let told = self.tell_written().and(self.streams.close(Instant::now()));
         let nothing_came = received.as_ref().ok().and_then(|end| self.nothing_came(end));
         let Self { events, mut streams, printer, report, .. } = self;
         // What the broker does not know to be acknowledged comes again, and is dropped as a repeat then.

@@ -70,4 +70,4 @@ pub(crate) use self::sent_time::SentTime;
 
 pub(crate) use self::sequence::Awaited;
 pub(crate) use self::side_content::{Confirmed, SideContent};
-pub(crate) use self::streams::{AcceptError, HeaderClaim, KeptStream, LeftStream, RecentStream, Streams};
+pub(crate) use self::streams::{AcceptError, HeaderClaim, KeptStream, LeftStream, RecentStream, Streams, ToldEnd};

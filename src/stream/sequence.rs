@@ -97,7 +97,8 @@ impl Receiver {
     }
 
     /// Whether a stream is of the same sender as another one, and was begun before it.
-    pub(super) fn is_older(&self, one: StreamId, other: StreamId) -> bool {
+    #[must_use]
+    pub(crate) fn is_older(&self, one: StreamId, other: StreamId) -> bool {
         if one.session == other.session {
             return one.number < other.number;
         }

@@ -1,5 +1,7 @@
 //! Claim: a run knows of which lost ends the one before it was told, and of no others.
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 /// Else what a killed run was told of a lost end would be lost in silence.
@@ -11,7 +13,7 @@ fn how_streams_ended_is_known_to_the_next_run_until_they_are_over() {
     let (mut journal, _) = receive(&cache).unwrap();
     let told = |number, count| EndedStream {
         stream: StreamId { session: id, number },
-        salt: [7; 8],
+        salt: [1, 2, 3, 4, 5, 6, 7, 0xff],
         count: Some(count),
         continues: (number == 1).then_some(Continues {
             origin: Origin { stream: StreamId { session: id, number: 0 }, salt: [6; 8] },
@@ -34,14 +36,14 @@ fn how_streams_ended_is_known_to_the_next_run_until_they_are_over() {
     // Once from the lines, once from the snapshot that the next run makes of them.
     for _ in 0..2 {
         let state = ReceiveState::read(&cache).unwrap().unwrap();
-        assert_eq!(state.told().copied().collect::<Vec<_>>(), [told(0, 3), told(1, 3), told(4, 3)]);
+        assert_eq!(state.told().map(|told| told.ended).collect::<Vec<_>>(), [told(0, 3), told(1, 3), told(4, 3)]);
         drop(receive(&cache).unwrap());
     }
 }
 
 /// Else, once the receive state is lost, a session that was never used would be refused as one of which the record is lost.
 #[test]
-fn what_is_told_of_a_session_under_which_nothing_came_is_not_written_down() {
+fn what_is_told_of_a_session_under_which_nothing_came_is_known_to_the_next_run_and_does_not_show_that_it_was_used() {
     let (_home, cache) = cache();
     cache.store_current(&session(1), NOW).unwrap();
     cache.store_current(&session(2), NOW).unwrap();
@@ -53,12 +55,95 @@ fn what_is_told_of_a_session_under_which_nothing_came_is_not_written_down() {
     let came = progress(session(2).id, 1, 1, StreamState::Open);
     journal.record_and_mark(&cache, &[told(1), told(2), came], NOW).unwrap();
     drop(journal);
+    let told_of = || {
+        let state = ReceiveState::read(&cache).unwrap().unwrap();
+        state.told().map(|told| told.ended.stream.session).collect::<BTreeSet<_>>()
+    };
+    let received = || {
+        let received = listed(&cache).into_iter().filter(|listed| listed.received);
+        received.map(|listed| listed.id).collect::<BTreeSet<_>>()
+    };
+    assert_eq!((told_of(), received()), ([1, 2].map(|seed| session(seed).id).into(), [session(2).id].into()));
+    // Once something comes, its record must be there.
+    let (mut journal, _) = receive(&cache).unwrap();
+    journal.record_and_mark(&cache, &[progress(session(1).id, 0, 1, StreamState::Ended)], NOW).unwrap();
+    drop(journal);
+    assert_eq!((told_of(), received()), ([session(2).id].into(), [1, 2].map(|seed| session(seed).id).into()));
+}
+
+/// Else no run but one that lasts long enough would ever report what is missing.
+#[test]
+fn how_long_was_waited_is_known_to_the_next_run_until_more_comes_of_the_stream() {
+    let (_home, cache) = cache();
+    cache.store_current(&session(1), NOW).unwrap();
+    let id = session(1).id;
+    let stream = |number| StreamId { session: id, number };
+    let told = |number, count| {
+        JournalEntry::Told(EndedStream { stream: stream(number), salt: [7; 8], count: Some(count), continues: None })
+    };
+    let waited = || {
+        // As lines first, then as a snapshot.
+        let read = || ReceiveState::read(&cache).unwrap().unwrap().told().map(|told| told.waited.as_millis()).collect();
+        let lines: Vec<_> = read();
+        drop(receive(&cache).unwrap());
+        assert_eq!(read(), lines);
+        lines
+    };
+    let record = |entries: &[JournalEntry]| {
+        receive(&cache).unwrap().0.record_and_mark(&cache, entries, NOW).unwrap();
+    };
+    let time = Duration::from_micros(2_500_900);
+    record(&[told(0, 3), told(1, 3), JournalEntry::Waited { stream: stream(0), time }]);
+    record(&[told(0, 3), told(1, 3), JournalEntry::Waited { stream: stream(9), time }]);
+    assert_eq!(waited(), [2500, 0]);
+    record(&[told(0, 4)]);
+    assert_eq!(waited(), [0, 0], "it is told anew");
+    record(&[0, 1].map(|number| JournalEntry::Waited { stream: stream(number), time }));
+    let JournalEntry::Progress(mut came) = progress(id, 1, 1, StreamState::Open) else { unreachable!() };
+    came.salt = [7; 8];
+    record(&[JournalEntry::Progress(came)]);
+    assert_eq!(waited(), [2500, 0]);
+}
+
+/// As when they are pushed out by newer ones, or deleted by their user.
+#[test]
+fn what_was_told_of_a_session_that_is_gone_counts_as_lost() {
+    let (_home, cache) = cache();
+    cache.store_current(&session(1), NOW).unwrap();
+    cache.store_current(&session(2), NOW).unwrap();
+    let id = session(1).id;
+    let told = |number, count| {
+        let stream = StreamId { session: id, number };
+        let salt = [1, 2, 3, 4, 5, 6, 7, 0xff];
+        JournalEntry::Told(EndedStream { stream, salt, count: Some(count), continues: None })
+    };
+    let (mut journal, _) = receive(&cache).unwrap();
+    let open = progress(id, 0, 2, StreamState::Open);
+    journal.record_and_mark(&cache, &[open, told(0, 5), told(1, 4), told(2, 0)], NOW).unwrap();
+    drop(journal);
+    assert_eq!(cache.delete(&session(1).peer, &[id]).unwrap(), 1);
+    drop(receive(&cache).unwrap());
     let state = ReceiveState::read(&cache).unwrap().unwrap();
-    assert_eq!(state.ids().collect::<Vec<_>>(), [session(2).id]);
-    assert_eq!(state.told().map(|ended| ended.stream.session).collect::<Vec<_>>(), [session(2).id]);
-    let received: Vec<_> =
-        listed(&cache).into_iter().filter(|listed| listed.received).map(|listed| listed.id).collect();
-    assert_eq!(received, [session(2).id]);
+    let past = state.past()[&session(1).peer];
+    assert_eq!((past.gaps, past.lost), (2, 3 + 4));
+}
+
+/// Else old messages would be accepted as new ones.
+#[test]
+fn what_is_told_of_a_session_that_has_lost_its_record_does_not_hide_that() {
+    let (_home, cache) = cache();
+    cache.store_current(&session(1), NOW).unwrap();
+    cache.store_current(&session(2), NOW).unwrap();
+    let (mut journal, _) = receive(&cache).unwrap();
+    let lost = session(1).id;
+    cache.set_received(&session(1).peer, &[lost]).unwrap();
+    assert_eq!(journal.adopt(&listed(&cache)), [lost]);
+    let stream = StreamId { session: lost, number: 0 };
+    let told = JournalEntry::Told(EndedStream { stream, salt: [7; 8], count: Some(1), continues: None });
+    let came = progress(session(2).id, 1, 1, StreamState::Open);
+    journal.record_and_mark(&cache, &[told, came], NOW).unwrap();
+    drop(journal);
+    assert_eq!(receive(&cache).unwrap().1, [lost]);
 }
 
 /// A peer that tells of any number of streams does not make the file grow.
@@ -74,7 +159,7 @@ fn of_many_streams_that_were_told_the_newest_are_remembered() {
             EndedStream { stream: StreamId { session: id, number }, salt: [7; 8], count: Some(1), continues: None };
         journal.record_and_mark(&cache, &[JournalEntry::Told(ended)], NOW).unwrap();
     }
-    let told: Vec<_> = journal.state().told().map(|ended| ended.stream.number).collect();
+    let told: Vec<_> = journal.state().told().map(|told| told.ended.stream.number).collect();
     assert_eq!(told, (136..200).collect::<Vec<_>>());
 }
 

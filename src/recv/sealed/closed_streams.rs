@@ -1,7 +1,7 @@
 //! Streams that another stream closes, or puts into another sequence. This is written down only when everything that
 //! was accepted of them has been written: what is not written comes again after a crash, and must find its stream open.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::lost_ends::MAX_WAITING;
 use super::receive_log::ReceiveLog;
@@ -10,20 +10,34 @@ use crate::Result;
 use crate::cache::JournalEntry;
 use crate::recv::delivery::{Completion, Delivery};
 use crate::recv::incoming::GivenUp;
-use crate::stream::{EndedStream, Progress, Receiver, StreamId, StreamState, ToldStream};
+use crate::space_wait::disk_full;
+use crate::stream::{EndedStream, Progress, Receiver, StreamId, StreamState, ToldEnd, ToldStream};
 
 impl ReceivedStreams<'_> {
     /// Waits again for what an earlier run was told of, and did not report. The broker may have it: that run followed another
     /// stream, or was killed.
-    pub(super) fn recall_lost_ends(&mut self) -> Result<()> {
-        let told: Vec<_> = self.log.state().told().copied().take(MAX_WAITING).collect();
-        for ended in &told {
+    pub(super) fn recall_lost_ends(&mut self, now: Instant) -> Result<()> {
+        let told: Vec<_> = self.log.state().told().copied().collect();
+        for ToldEnd { ended, .. } in told.iter().take(MAX_WAITING) {
             if let Some(peer) = self.sessions.link.peer_with(ended.stream.session) {
                 self.sessions.load(peer, &mut self.log)?;
             }
         }
-        self.lost_ends.recall(told);
+        self.lost_ends.recall(told, now);
         Ok(())
+    }
+
+    /// Recalls those that were told when there was no room for them.
+    pub(super) fn recall_more(&mut self, now: Instant) -> Result<()> {
+        if self.lost_ends.take_more() { self.recall_lost_ends(now) } else { Ok(()) }
+    }
+
+    /// How long was waited for lost ends, where that is to be written down.
+    pub(super) fn next_waited(&mut self, now: Instant) -> Option<Delivery> {
+        let waited = self.lost_ends.take_unrecorded(false, now);
+        let stream = waited.first()?.0;
+        let completion = Completion { prior: entries(waited), ..Completion::default() };
+        Some(Delivery::without_data(self.admissions.head_of(stream), completion))
     }
 
     /// The next stream of which the end is lost for good: it is closed, and what is missing of it is reported. Returns
@@ -77,13 +91,12 @@ impl ReceivedStreams<'_> {
 
     /// The run ends: nothing more is waited for. What was accepted and is not written comes again, so that its stream
     /// stays open; and what an earlier run was told of is left to the next one if this one did not wait long enough for it.
-    pub(super) fn give_up_lost_ends(&mut self) -> Result<()> {
+    pub(super) fn give_up_lost_ends(&mut self, now: Instant) -> Result<()> {
         let mut prior = Vec::new();
         while let Some((_, entries)) = self.take_recordable() {
             prior.extend(entries);
         }
-        while let Some(ended) =
-            self.lost_ends.take_due(Instant::now(), GivenUp::All, |ended| self.admissions.holds(ended.stream))
+        while let Some(ended) = self.lost_ends.take_due(now, GivenUp::All, |ended| self.admissions.holds(ended.stream))
         {
             if is_all_written(&ended, &self.sessions.receiver, &self.log)
                 && let Some(entries) = self.close_lost_end(&ended)
@@ -91,9 +104,17 @@ impl ReceivedStreams<'_> {
                 prior.extend(entries);
             }
         }
-        let now = Instant::now();
-        self.log.record(&[Completion { prior, ..Completion::default() }], self.sessions.link.cache(), now)
+        let cache = self.sessions.link.cache();
+        self.log.record(&[Completion { prior, ..Completion::default() }], cache, now)?;
+        let prior = entries(self.lost_ends.take_unrecorded(true, now));
+        let recorded = self.log.record(&[Completion { prior, ..Completion::default() }], cache, now);
+        // The next run then waits longer, and nothing is lost with it.
+        if disk_full(&recorded).is_some() { Ok(()) } else { recorded }
     }
+}
+
+fn entries(waited: Vec<(StreamId, Duration)>) -> Vec<JournalEntry> {
+    waited.into_iter().map(|(stream, time)| JournalEntry::Waited { stream, time }).collect()
 }
 
 /// Whether all is written down that was accepted of a stream, and of those that are over with it.

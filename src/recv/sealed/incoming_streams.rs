@@ -52,11 +52,13 @@ impl IncomingStreams for SealedStreams<'_> {
 
     fn next_released(&mut self, given_up: GivenUp<'_>, now: Instant) -> Result<Option<Disposition>> {
         self.received.check_keys(now)?;
+        self.received.recall_more(now)?;
         if let Some(message) = self.received.admissions.next_released(given_up, &self.received.sessions, now) {
             return self.receive_sealed(message, true, now).map(Some);
         }
         let recordable = self.received.next_recordable();
-        Ok(recordable.or_else(|| self.received.next_lost_end(given_up, now)).map(Disposition::Deliver))
+        let delivery = recordable.or_else(|| self.received.next_lost_end(given_up, now));
+        Ok(delivery.or_else(|| self.received.next_waited(now)).map(Disposition::Deliver))
     }
 
     fn take_joined(&mut self) -> Vec<(StreamId, StreamId)> {
@@ -92,8 +94,8 @@ impl IncomingStreams for SealedStreams<'_> {
         self.received.update_session_files()
     }
 
-    fn close(&mut self) -> Result<()> {
-        self.received.give_up_lost_ends()?;
+    fn close(&mut self, now: Instant) -> Result<()> {
+        self.received.give_up_lost_ends(now)?;
         self.received.update_session_files()?;
         self.received.log.erase_keys(self.received.sessions.link.cache())
     }

@@ -3,16 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::reorder_buffer::REORDER_TIMEOUT;
+use super::recalled_wait::RecalledWait;
 use super::stall::Stall;
 use crate::recv::incoming::GivenUp;
 use crate::session::SessionId;
-use crate::stream::{EndedStream, Progress, StreamId};
+use crate::stream::{EndedStream, Progress, StreamId, ToldEnd};
 
 /// How long what is missing may still be on its way.
 const LOST_END_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long that is if an earlier run was told of the end: the broker may keep what that run did not acknowledge.
-const RECALLED_TIMEOUT: Duration = REORDER_TIMEOUT;
 /// Most streams that wait. An authentic peer may name any.
 pub(super) const MAX_WAITING: usize = 4096;
 
@@ -23,15 +21,16 @@ enum Wait {
     Told(Instant),
     /// As long as the KILL that told of it.
     OfKill,
-    /// [`RECALLED_TIMEOUT`], since the broker could send what it keeps of it, or sent some of that.
-    Recalled(Option<Instant>),
+    /// An earlier run was told of it: the broker may keep what that run did not acknowledge.
+    Recalled(RecalledWait),
 }
 
 impl Wait {
     fn since_mut(&mut self) -> Option<&mut Instant> {
         match self {
-            Self::Told(since) | Self::Recalled(Some(since)) => Some(since),
-            Self::OfKill | Self::Recalled(None) => None,
+            Self::Told(since) => Some(since),
+            Self::Recalled(wait) => wait.since_mut(),
+            Self::OfKill => None,
         }
     }
 
@@ -39,9 +38,14 @@ impl Wait {
     fn until(self) -> Option<Instant> {
         match self {
             Self::Told(since) => Some(since + LOST_END_TIMEOUT),
-            Self::Recalled(since) => since.map(|since| since + RECALLED_TIMEOUT),
+            Self::Recalled(wait) => wait.until(),
             Self::OfKill => None,
         }
+    }
+
+    /// When some of it is to be written down.
+    fn record_at(self) -> Option<Instant> {
+        if let Self::Recalled(wait) = self { wait.record_at() } else { None }
     }
 
     /// Whether it is cut short with what is given up. The end of a run says nothing of what the broker may keep; once a session
@@ -56,6 +60,9 @@ impl Wait {
 pub(super) struct LostEnds {
     waiting: BTreeMap<StreamId, (EndedStream, Wait)>,
     stall: Stall,
+    is_subscribed: bool,
+    /// More were told than there is room for.
+    has_more: bool,
 }
 
 impl LostEnds {
@@ -65,39 +72,76 @@ impl LostEnds {
     }
 
     /// An earlier run was told how streams ended. They wait from [`LostEnds::subscribed`] on.
-    pub(super) fn recall(&mut self, ended: Vec<EndedStream>) {
-        self.insert(ended, Wait::Recalled(None));
+    pub(super) fn recall(&mut self, told: impl IntoIterator<Item = ToldEnd>, now: Instant) {
+        for ToldEnd { ended, waited } in told {
+            let mut wait = RecalledWait::new(waited);
+            if self.is_subscribed {
+                wait.subscribed(now);
+            }
+            self.insert(vec![ended], Wait::Recalled(wait));
+        }
     }
 
     fn insert(&mut self, ended: Vec<EndedStream>, wait: Wait) {
         for ended in ended {
-            if self.waiting.len() < MAX_WAITING {
+            if self.waiting.len() < MAX_WAITING || self.waiting.contains_key(&ended.stream) {
                 self.waiting.entry(ended.stream).or_insert((ended, wait)).0 = ended;
+            } else {
+                self.has_more = true;
             }
         }
+    }
+
+    /// Whether there is room again for more than waited at once: then they are to be recalled.
+    pub(super) fn take_more(&mut self) -> bool {
+        self.waiting.len() < MAX_WAITING / 2 && std::mem::take(&mut self.has_more)
+    }
+
+    fn recalled(&mut self) -> impl Iterator<Item = (&EndedStream, &mut RecalledWait)> {
+        self.waiting.values_mut().filter_map(|(ended, wait)| match wait {
+            Wait::Recalled(wait) => Some((&*ended, wait)),
+            Wait::Told(_) | Wait::OfKill => None,
+        })
     }
 
     /// The broker sends what it keeps from now on.
     pub(super) fn subscribed(&mut self, now: Instant) {
-        for (_, wait) in self.waiting.values_mut() {
-            if let Wait::Recalled(since) = wait {
-                since.get_or_insert(now);
-            }
-        }
+        self.is_subscribed = true;
+        self.recalled().for_each(|(_, wait)| wait.subscribed(now));
     }
 
     /// A message was accepted: of what an earlier run was told, the rest of its stream may follow, and streams that continue it.
     pub(super) fn received(&mut self, Progress { stream, sequence, .. }: &Progress, now: Instant) {
-        for (ended, wait) in self.waiting.values_mut() {
+        for (ended, wait) in self.recalled() {
             let is_before = ended.continues.is_some_and(|continues| {
                 continues.origin == sequence.origin && sequence.position <= continues.position
             });
-            if let Wait::Recalled(Some(since)) = wait
-                && (ended.stream == *stream || is_before)
-            {
-                *since = now;
+            if ended.stream == *stream || is_before {
+                wait.restart(now);
             }
         }
+    }
+
+    /// A message was left with the broker. What an earlier run was told of the same stream may be lost, and of a later one, which
+    /// may continue it: the next run knows, or the next connection.
+    pub(super) fn left(&mut self, stream: StreamId) {
+        for (ended, wait) in self.recalled() {
+            let is_origin = ended.continues.is_some_and(|continues| continues.origin.stream.session == stream.session);
+            if is_origin || (ended.stream.session == stream.session && stream.number <= ended.stream.number) {
+                wait.left();
+            }
+        }
+    }
+
+    /// A message was accepted that was sent after all of the streams that `is_older` tells.
+    pub(super) fn overtaken(&mut self, is_older: impl Fn(StreamId) -> bool, now: Instant) {
+        self.recalled().filter(|(ended, _)| is_older(ended.stream)).for_each(|(_, wait)| wait.overtaken(now));
+    }
+
+    /// How long streams waited of which an earlier run was told, where that is to be written down; where `any` of it is not.
+    pub(super) fn take_unrecorded(&mut self, any: bool, now: Instant) -> Vec<(StreamId, Duration)> {
+        let until = self.stall.begun().map_or(now, |since| since.min(now));
+        self.recalled().filter_map(|(ended, wait)| Some((ended.stream, wait.take_unrecorded(any, until)?))).collect()
     }
 
     /// Nothing can come from the broker from now on, or something can again; the time between does not count.
@@ -123,9 +167,10 @@ impl LostEnds {
         self.waiting.remove(&stream).map(|(ended, _)| ended)
     }
 
-    /// When [`LostEnds::take_due`] has something, if nothing comes before.
+    /// When [`LostEnds::take_due`] or [`LostEnds::take_unrecorded`] has something, if nothing comes before.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.stall.deadline(self.waiting.values().filter_map(|(_, wait)| wait.until()).min(), Duration::ZERO)
+        let all = self.waiting.values().flat_map(|(_, wait)| [wait.until(), wait.record_at()]);
+        self.stall.deadline(all.flatten().min(), Duration::ZERO)
     }
 
     /// Whether a stream of a session waits.
@@ -136,6 +181,7 @@ impl LostEnds {
 
 #[cfg(test)]
 mod tests {
+    use super::super::recalled_wait::RECALLED_TIMEOUT;
     use super::*;
     use crate::stream::{Origin, Sequence, StreamState};
 
@@ -188,12 +234,16 @@ mod tests {
         assert_eq!(given_up.count(), MAX_WAITING);
     }
 
+    fn recalled(number: u32) -> ToldEnd {
+        ToldEnd { ended: ended(number, 5), waited: Duration::ZERO }
+    }
+
     /// Else what the broker has of them would be taken for repeated later.
     #[test]
     fn what_an_earlier_run_was_told_of_waits_for_the_broker_and_longer_whatever_ends_the_run() {
         let start = Instant::now();
         let mut ends = LostEnds::default();
-        ends.recall(vec![ended(1, 5), ended(2, 5)]);
+        ends.recall([1, 2].map(recalled), start);
         let at_end = |ends: &mut LostEnds, now| ends.take_due(now, GivenUp::All, ALL_WRITTEN);
         let subscribed = start + 3 * RECALLED_TIMEOUT;
         assert_eq!((ends.deadline(), at_end(&mut ends, subscribed)), (None, None));
@@ -201,7 +251,7 @@ mod tests {
         ends.note(vec![ended(1, 6)], Some(subscribed));
         let late = subscribed + RECALLED_TIMEOUT / 2;
         ends.subscribed(late);
-        assert_eq!((ends.deadline(), at_end(&mut ends, late)), (Some(subscribed + RECALLED_TIMEOUT), None));
+        assert_eq!(at_end(&mut ends, late), None);
         let salt = [0; 8];
         let sequence = Sequence::of_origin(Origin { stream: ended(1, 5).stream, salt }, 2);
         let progress = Progress {
@@ -215,17 +265,61 @@ mod tests {
         };
         ends.received(&progress, late);
         assert_eq!(at_end(&mut ends, subscribed + RECALLED_TIMEOUT), Some(ended(2, 5)));
-        assert_eq!(
-            (ends.deadline(), take(&mut ends, subscribed + RECALLED_TIMEOUT)),
-            (Some(late + RECALLED_TIMEOUT), None)
-        );
+        assert_eq!(take(&mut ends, subscribed + RECALLED_TIMEOUT), None);
         assert_eq!(take(&mut ends, late + RECALLED_TIMEOUT), Some(ended(1, 6)));
+    }
+
+    /// A run that is killed between would wait in vain; and a stall is no wait.
+    #[test]
+    fn how_long_a_recalled_end_waited_is_written_down_each_second() {
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let mut ends = LostEnds::default();
+        ends.recall([1, 2].map(recalled), start);
+        ends.subscribed(start);
+        let streams = [1, 2].map(|number| ended(number, 5).stream);
+        let both = |time| streams.map(|stream| (stream, time)).to_vec();
+        assert_eq!((ends.deadline(), ends.take_unrecorded(false, start)), (Some(start + second), Vec::new()));
+        assert_eq!(ends.take_unrecorded(false, start + 2 * second), both(2 * second));
+        assert_eq!(
+            (ends.deadline(), ends.take_unrecorded(false, start + 5 * second / 2)),
+            (Some(start + 3 * second), Vec::new())
+        );
+        ends.set_stalled(true, start + 5 * second / 2);
+        assert_eq!(ends.take_unrecorded(false, start + 60 * second), Vec::new());
+        assert_eq!(ends.take_unrecorded(true, start + 60 * second), both(5 * second / 2));
+        ends.set_stalled(false, start + 60 * second);
+        ends.left(streams[0]);
+        assert_eq!(
+            ends.take_unrecorded(false, start + 60 * second),
+            both(Duration::ZERO),
+            "one may continue the other"
+        );
+        assert_eq!((ends.deadline(), take(&mut ends, start + 600 * second)), (None, None));
+    }
+
+    /// A run that goes on would not hear of them again.
+    #[test]
+    fn what_there_is_no_room_for_is_recalled_later() {
+        let start = Instant::now();
+        let mut ends = LostEnds::default();
+        let count = u32::try_from(MAX_WAITING).unwrap();
+        ends.note((0..count).map(|number| ended(number, 1)).collect(), Some(start));
+        assert!(!ends.take_more());
+        ends.note(vec![ended(0, 2), ended(count, 1)], Some(start));
+        assert!(!ends.take_more(), "there is no room yet");
+        ends.subscribed(start);
+        let late = start + LOST_END_TIMEOUT;
+        assert_eq!(std::iter::from_fn(|| take(&mut ends, late)).count(), MAX_WAITING);
+        assert!(ends.take_more() && !ends.take_more());
+        ends.recall([recalled(count)], late);
+        assert_eq!(take(&mut ends, late + RECALLED_TIMEOUT), Some(ended(count, 5)));
     }
 
     #[test]
     fn what_an_earlier_run_was_told_of_a_session_that_ends_is_not_waited_for() {
         let mut ends = LostEnds::default();
-        ends.recall(vec![ended(1, 5)]);
+        ends.recall([recalled(1)], Instant::now());
         let given_up = GivenUp::Sessions(&[[1; 8]]);
         assert_eq!(ends.take_due(Instant::now(), given_up, ALL_WRITTEN), Some(ended(1, 5)));
     }

@@ -42,6 +42,7 @@ mod last_messages;
 mod loaded_peers;
 mod loading;
 mod lost_ends;
+mod recalled_wait;
 mod receive_log;
 mod received_streams;
 mod reorder_buffer;
@@ -133,7 +134,10 @@ impl<'a> SealedStreams<'a> {
                 self.received.admissions.hold(opened.stream, opened.seq, message);
                 Ok(Disposition::Hold { is_followed })
             }
-            Admission::Leave => Ok(Disposition::Leave(LeftMessage::sealed(message, None))),
+            Admission::Leave => {
+                self.received.lost_ends.left(opened.stream);
+                Ok(Disposition::Leave(LeftMessage::sealed(message, None)))
+            }
         }
     }
 
@@ -162,7 +166,7 @@ impl<'a> SealedStreams<'a> {
         }
         prior.extend(self.received.note_losses(&opened.peer, &accepted));
         self.received.note_promotion(opened, &accepted);
-        self.received.lost_ends.received(&accepted.progress, now);
+        self.received.note_arrival(&accepted.progress, now);
         // What is said in a side stream is for sts-send, which receives it itself. It is accepted here for the proof
         // that the peer has the session.
         if stream.is_side_stream() {

@@ -22,7 +22,9 @@ use crate::recv::left_messages::LeftMessage;
 use crate::report::Reporter;
 use crate::session::SessionId;
 use crate::sessions::LinkSessions;
-use crate::stream::{AcceptError, Accepted, Gap, HeaderClaim, Opened, OtherStreams, StreamId, ToldStream};
+use crate::stream::{
+    AcceptError, Accepted, Gap, HeaderClaim, Opened, OtherStreams, Progress, StreamId, Streams, ToldStream,
+};
 use crate::{Rejected, Result};
 
 /// What a run knows of the streams that it receives.
@@ -64,10 +66,7 @@ impl<'a> ReceivedStreams<'a> {
             unrecorded: Vec::new(),
             promoted: VecDeque::new(),
         };
-        // Before sessions are deleted of which nothing else is to come.
-        if !once {
-            streams.recall_lost_ends()?;
-        }
+        streams.recall_lost_ends(now)?;
         streams.check_keys(now)?;
         Ok(streams)
     }
@@ -77,6 +76,12 @@ impl<'a> ReceivedStreams<'a> {
     pub(super) fn note_ended(&mut self, opened: &Opened, copies: &[StreamId], now: Instant) -> Vec<JournalEntry> {
         for copy in copies {
             self.reports.two_devices(&self.sessions.loaded_peer_name(&opened.peer), *copy, now);
+        }
+        if opened.head.content.ends_session() {
+            // Nobody else can report what was told of its sessions. It may still come as long as the KILL waits.
+            let receiver = &self.sessions.receiver;
+            let deleted = receiver.ended_by(opened.stream.session).iter().filter_map(|id| receiver.streams(*id));
+            self.lost_ends.note(deleted.flat_map(Streams::unreported).map(|told| told.ended).collect(), None);
         }
         if opened.head.preamble.is_none() {
             return Vec::new();
@@ -88,11 +93,20 @@ impl<'a> ReceivedStreams<'a> {
         let entries = shared.chain(ended.iter().copied().map(JournalEntry::Told)).collect();
         // With `--once`, other streams are left for another run.
         if !self.admissions.is_selective() {
-            // What a KILL names may still come as long as that waits.
-            let since = (!opened.head.content.ends_session()).then_some(now);
-            self.lost_ends.note(ended, since);
+            self.lost_ends.note(ended, Some(now));
         }
         entries
+    }
+
+    /// Takes note of what an accepted message says of lost ends that an earlier run was told of.
+    pub(super) fn note_arrival(&mut self, progress: &Progress, now: Instant) {
+        self.lost_ends.received(progress, now);
+        let stream = progress.stream;
+        // An earlier run may have been told of them by a stream that it knew.
+        if !stream.is_side_stream() && stream.number >= self.sessions.visible_from(stream.session) {
+            let receiver = &self.sessions.receiver;
+            self.lost_ends.overtaken(|ended| receiver.is_older(ended, stream), now);
+        }
     }
 
     /// Takes note that the first message under a new session came, if it is one.

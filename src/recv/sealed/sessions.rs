@@ -300,6 +300,12 @@ impl UsableSessions {
         self.link.loaded_peer_name(peer)
     }
 
+    /// As when another run begins.
+    #[cfg(test)]
+    pub(super) fn see_anew(&mut self) {
+        self.visible_from.clear();
+    }
+
     /// The number of the first stream of a session whose beginning this run could see.
     pub(super) fn visible_from(&self, id: SessionId) -> u32 {
         self.visible_from.get(&id).copied().unwrap_or(0)

@@ -15,6 +15,7 @@ pub(crate) use self::left::LeftStream;
 pub(super) use self::numbers::MAX_RANGES;
 use self::open::{OpenStreams, StreamProgress};
 pub(crate) use self::refusal::{AcceptError, HeaderClaim};
+pub(crate) use self::told::ToldEnd;
 use self::told::ToldEnds;
 use super::id::{Origin, StreamId};
 use super::progress::{Progress, Sequence, StreamState};

@@ -37,13 +37,16 @@ impl Streams {
     }
 
     /// Numbers of streams that are not complete: open, closed, or of which nothing came; those below `end`, or without
-    /// one below the highest that is known.
+    /// one below the highest that is known; and those of which a loss was told that is not reported.
     #[must_use]
     pub(crate) fn outstanding(&self, end: Option<u32>) -> Ranges {
         let end = end.unwrap_or_else(|| self.known_end());
         let mut outstanding = self.ended.missing_below(end);
         for (first, last) in self.closed.iter().filter(|&(first, _)| first < end) {
             outstanding.insert(first, last.min(end - 1));
+        }
+        for number in self.unreported().map(|told| told.ended.stream.number) {
+            outstanding.insert(number, number);
         }
         outstanding
     }
@@ -54,10 +57,11 @@ impl Streams {
         self.open.is_empty() && self.ended.is_empty() && self.closed.is_empty()
     }
 
-    /// True if every stream that is known of is over: none is open and none is missing.
+    /// True if every stream that is known of is over: none is open, none is missing, and of none a loss was told that is not
+    /// reported.
     #[must_use]
     pub(crate) fn are_over(&self) -> bool {
-        self.open.is_empty() && self.missing().is_empty()
+        self.open.is_empty() && self.missing().is_empty() && self.unreported().next().is_none()
     }
 
     /// Restores ended numbers; returns as [`Streams::apply`].

@@ -118,6 +118,6 @@ impl Inbox {
     pub(super) fn restart(&mut self, slave: &Session) {
         self.receiver = receiver(&[slave]);
         self.receiver.restore(slave.id, self.journal.clone());
-        self.ended = self.journal.told().copied().collect();
+        self.ended = self.journal.told().map(|told| told.ended).collect();
     }
 }

@@ -25,6 +25,8 @@ struct Run<'a> {
     streams: SealedStreams<'a>,
     device: Session,
     now: Instant,
+    /// Whether it follows one stream.
+    once: bool,
     _home: tempfile::TempDir,
 }
 
@@ -59,7 +61,7 @@ impl<'a> Run<'a> {
             promoted: VecDeque::new(),
         };
         let streams = SealedStreams { received, plaintext: BytesMut::new(), with_metadata: false, is_complete: false };
-        (Self { streams, device, now: Instant::now(), _home: home }, ends)
+        (Self { streams, device, now: Instant::now(), once: false, _home: home }, ends)
     }
 
     fn sender(&self, number: u32) -> Sender {
@@ -112,6 +114,12 @@ impl<'a> Run<'a> {
         self.streams.received.log.state().session(self.device.id).map_or(0, |(_, counters)| counters.lost)
     }
 
+    /// Whether this run, in which nothing came yet, and those after it follow one stream.
+    fn follow_one(&mut self, once: bool) {
+        self.once = once;
+        self.streams.received.admissions = Admissions::new(once);
+    }
+
     /// The run is killed, and the next one begins and reaches the broker.
     fn restart(&mut self) {
         self.restart_without_broker();
@@ -122,14 +130,15 @@ impl<'a> Run<'a> {
     fn restart_without_broker(&mut self) {
         let received = &mut self.streams.received;
         let peer = peer_key(&self.device.own);
+        received.sessions.see_anew();
         received.sessions.receiver.unload(&self.device.own);
         received.sessions.link.unload(&[peer]);
         received.sessions.load(peer, &mut received.log).unwrap();
-        (received.admissions, received.lost_ends) = (Admissions::new(false), LostEnds::default());
+        (received.admissions, received.lost_ends) = (Admissions::new(self.once), LostEnds::default());
         received.unrecorded.clear();
         received.log.beginnings.clear();
         received.log.wills.clear();
-        received.recall_lost_ends().unwrap();
+        received.recall_lost_ends(self.now).unwrap();
     }
 }
 

@@ -1,5 +1,6 @@
-//! Claim: what an earlier run left with the broker is not reported as lost before a run had the broker for long enough, whatever
-//! ends that run; and what is lost is reported by the next one that has it for so long.
+//! Claim: what an earlier run left with the broker is not reported as lost before the runs after it had the broker for long enough,
+//! whatever ends them; and what is lost is reported by the first one with which that is so, however short each of them is, and
+//! not later than their sessions are deleted.
 
 use super::*;
 
@@ -9,14 +10,15 @@ const SHORT: Duration = Duration::from_secs(6);
 /// A run with `--once` is over. It followed one stream, which told of two messages of another one. Returns these: the run
 /// left them with the broker.
 fn left_by_once(run: &mut Run<'_>) -> [bytes::Bytes; 2] {
-    run.streams.received.admissions = Admissions::new(true);
+    run.follow_one(true);
     let mut left = run.sender(0);
     let messages = [(); 2].map(|()| message(&mut left));
     let mut teller = run.sender(1);
     teller.begin_with(Preamble { ended: vec![told(&left, 2, None)], ..Preamble::default() });
     let written = run.accept(&message(&mut teller), false);
     run.write(written);
-    run.streams.close().unwrap();
+    run.streams.close(run.now).unwrap();
+    run.once = false;
     messages
 }
 
@@ -55,11 +57,11 @@ fn reports_nothing_of_what_was_left(begin: impl Fn(&mut Run<'_>)) {
         let mut run = Run::new(&report);
         let messages = left_by_once(&mut run);
         begin(&mut run);
-        assert!(run.next().is_none());
+        run.write_all();
         if times_out {
             assert!(run.streams.next_released(GivenUp::All, run.now).unwrap().is_none());
         }
-        run.streams.close().unwrap();
+        run.streams.close(run.now).unwrap();
         assert_eq!(run.lost(), 0, "times out: {times_out}");
         all_come(&mut run, &messages);
     }
@@ -76,7 +78,7 @@ fn what_comes_slowly_of_what_an_earlier_run_left_is_waited_for() {
     let mut teller = run.sender(2);
     let ended = [&origin, &left].map(|ended| told(ended, 3, ended.continues())).to_vec();
     teller.begin_with(Preamble { ended, ..Preamble::default() });
-    run.streams.received.admissions = Admissions::new(true);
+    run.follow_one(true);
     let written = run.accept(&message(&mut teller), false);
     run.write(written);
     run.restart();
@@ -96,13 +98,207 @@ fn what_is_lost_is_reported_by_the_next_run_that_has_the_broker_for_long_enough(
     let mut run = Run::new(&report);
     let [first, _lost] = left_by_once(&mut run);
     run.restart_without_broker();
-    run.streams.close().unwrap();
+    run.streams.close(run.now).unwrap();
     all_come(&mut run, &[first]);
     run.now += SHORT;
-    assert!(run.next().is_none());
+    run.write_all();
+    assert_eq!(run.lost(), 0);
     run.now += SHORT;
     run.write_all();
     assert_eq!(run.lost(), 1);
+}
+
+/// How a run ends.
+const ENDS: [&str; 3] = ["killed", "stopped", "timed out"];
+
+fn end(run: &mut Run<'_>, how: &str) {
+    if how == "timed out" {
+        while let Some(Disposition::Deliver(delivery)) = run.streams.next_released(GivenUp::All, run.now).unwrap() {
+            run.write(delivery);
+        }
+    }
+    if how != "killed" {
+        run.streams.close(run.now).unwrap();
+    }
+}
+
+/// As those that cron starts.
+#[test]
+fn runs_that_have_the_broker_for_a_moment_each_report_what_is_lost_together() {
+    let report = silent();
+    for (how, once) in ENDS.into_iter().flat_map(|how| [false, true].map(|once| (how, once))) {
+        let mut run = Run::new(&report);
+        let [first, _lost] = left_by_once(&mut run);
+        run.once = once;
+        for turn in 0..10 {
+            run.restart();
+            // What comes of it begins the wait anew.
+            if turn == 1 {
+                let written = run.accept(&first, false);
+                run.write(written);
+            }
+            run.now += SHORT / 2;
+            run.write_all();
+            end(&mut run, how);
+            assert_eq!(run.lost(), u64::from(turn >= 4), "{how}, once: {once}, run {turn}");
+        }
+    }
+}
+
+/// The first message that came after what is lost, and the run may be over.
+#[test]
+fn runs_in_which_later_messages_come_at_once_report_what_is_lost_after_a_few() {
+    let report = silent();
+    for (how, once) in ENDS.into_iter().flat_map(|how| [false, true].map(|once| (how, once))) {
+        let mut run = Run::new(&report);
+        let _lost = left_by_once(&mut run);
+        run.once = once;
+        for turn in 0..8 {
+            run.restart_without_broker();
+            for again in 0..2 {
+                let mut later = run.sender(2 + turn + 100 * again);
+                if once && again > 0 {
+                    continue;
+                }
+                let written = run.accept(&message(&mut later), false);
+                run.write(written);
+            }
+            run.write_all();
+            end(&mut run, how);
+            assert_eq!(run.lost() > 0, turn >= 3, "{how}, once: {once}, run {turn}");
+        }
+        assert_eq!(run.lost(), 2);
+    }
+}
+
+/// A run that is restarted gets again what it did not acknowledge, before anything else.
+#[test]
+fn what_comes_again_is_no_sign_that_the_broker_has_nothing_more() {
+    let report = silent();
+    let mut run = Run::new(&report);
+    run.follow_one(true);
+    let mut left = run.sender(0);
+    let messages = [(); 2].map(|()| message(&mut left));
+    let mut teller = run.sender(1);
+    teller.begin_with(Preamble { ended: vec![told(&left, 2, None)], ..Preamble::default() });
+    let written = run.accept(&message(&mut teller), false);
+    run.write(written);
+    for _ in 0..10 {
+        run.restart();
+        let written = run.accept(&message(&mut teller), false);
+        run.write(written);
+    }
+    run.once = false;
+    all_come(&mut run, &messages);
+    assert_eq!(run.lost(), 0);
+}
+
+#[test]
+fn what_runs_that_follow_one_stream_see_and_leave_is_not_lost() {
+    let report = silent();
+    let mut run = Run::new(&report);
+    let messages = left_by_once(&mut run);
+    run.once = true;
+    for turn in 0..10 {
+        run.restart();
+        let mut followed = run.sender(2 + turn);
+        let written = run.accept(&message(&mut followed), false);
+        run.write(written);
+        run.now += SHORT / 2;
+        run.write_all();
+        assert!(matches!(run.take(&messages[0], false), Disposition::Leave(_)));
+        run.now += 2 * SHORT;
+        run.write_all();
+        run.streams.close(run.now).unwrap();
+    }
+    assert_eq!(run.lost(), 0);
+    run.once = false;
+    all_come(&mut run, &messages);
+}
+
+/// A run with `--once` of which the first stream is under the newer of two sessions, and tells of two messages of the older one,
+/// under which nothing came, or a whole stream.
+fn told_of_the_older_session(report: &Reporter, is_used: bool) -> (Run<'_>, Session) {
+    let (mut run, sessions) = Run::of_sessions(report, &[1, 2]);
+    run.follow_one(true);
+    if is_used {
+        let mut whole = run.sender(0);
+        let buffer = whole.buffer(0);
+        let end = whole.seal(&Content::End, None, buffer, &mut StdRng::seed_from_u64(1)).unwrap();
+        let written = run.accept(&end, false);
+        run.write(written);
+        run.restart();
+    }
+    let absent = run.sender(u32::from(is_used));
+    let mut teller = sender(&sessions[1], 0);
+    teller.begin_with(Preamble { ended: vec![told(&absent, 2, None)], ..Preamble::default() });
+    let buffer = teller.buffer(0);
+    let end = teller.seal(&Content::End, None, buffer, &mut StdRng::seed_from_u64(1)).unwrap();
+    let written = run.accept(&end, false);
+    run.write(written);
+    run.streams.update_session_files().unwrap();
+    let [_, newer] = <[Session; 2]>::try_from(sessions).ok().unwrap();
+    (run, newer)
+}
+
+/// Whether the older session is stored.
+fn is_stored(run: &mut Run<'_>) -> bool {
+    let received = &mut run.streams.received;
+    received.sessions.link.refresh(Instant::now()).unwrap();
+    received.delete_finished(peer_key(&run.device.own)).unwrap();
+    received.sessions.link.refresh(Instant::now()).unwrap();
+    received.sessions.link.is_stored(run.device.id)
+}
+
+/// It was retired long ago, and all that came under it is complete.
+#[test]
+fn a_session_stays_until_what_was_told_of_it_is_reported() {
+    let report = silent();
+    for is_used in [false, true] {
+        let (mut run, _) = told_of_the_older_session(&report, is_used);
+        assert!(is_stored(&mut run), "used: {is_used}");
+        for once in [true, false] {
+            run.once = once;
+            run.restart();
+            assert!(is_stored(&mut run), "used: {is_used}");
+            run.now += SHORT;
+            run.write_all();
+        }
+        assert_eq!(run.lost(), 2, "used: {is_used}");
+        assert!(!is_stored(&mut run), "used: {is_used}");
+    }
+}
+
+/// The run may follow one stream, and have been told itself, or the KILL tells it again.
+#[test]
+fn what_was_told_of_a_session_is_reported_before_a_kill_deletes_it() {
+    let report = silent();
+    for (restarts, tells_again) in [false, true].into_iter().flat_map(|one| [false, true].map(|other| (one, other))) {
+        let (mut run, newer) = told_of_the_older_session(&report, true);
+        if restarts {
+            run.restart();
+        }
+        let mut kill = sender(&newer, 1);
+        let ended = tells_again.then(|| told(&run.sender(1), 2, None));
+        kill.begin_with(Preamble { ended: ended.into_iter().collect(), ..Preamble::default() });
+        let buffer = kill.buffer(0);
+        let rng = &mut StdRng::seed_from_u64(1);
+        let kill = kill.seal(&Content::Kill { next_stream: 2 }, None, buffer, rng).unwrap();
+        assert!(matches!(run.take(&kill, false), Disposition::Hold { .. }));
+        let now = run.now;
+        assert!(run.streams.delete_ended_sessions(&|_| false, now).unwrap().is_empty());
+        run.now += 20 * SHORT;
+        let late = run.streams.late_sessions(run.now);
+        assert!(late.contains(&run.device.id));
+        while let Some(Disposition::Deliver(delivery)) =
+            run.streams.next_released(GivenUp::Sessions(&late), run.now).unwrap()
+        {
+            run.write(delivery);
+        }
+        assert_eq!(run.lost(), 2, "restarts: {restarts}, tells again: {tells_again}");
+        let now = run.now;
+        assert_eq!(run.streams.delete_ended_sessions(&|_| false, now).unwrap().len(), 1);
+    }
 }
 
 /// A run that is told itself gets what the broker has before it is told.
@@ -115,6 +311,6 @@ fn a_run_that_ends_when_it_is_told_reports_what_is_lost() {
     teller.begin_with(Preamble { ended: vec![told(&absent, 2, None)], ..Preamble::default() });
     let written = run.accept(&message(&mut teller), false);
     run.write(written);
-    run.streams.close().unwrap();
+    run.streams.close(run.now).unwrap();
     assert_eq!(run.lost(), 2);
 }

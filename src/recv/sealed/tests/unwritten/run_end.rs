@@ -26,7 +26,7 @@ fn what_is_not_written_when_a_run_ends_is_wanted_by_the_next_one_though_its_stre
             waiting.push(run.accept(&closing, true));
         }
         waiting.push(tell_end(&mut run, &unwritten));
-        run.streams.close().unwrap();
+        run.streams.close(run.now).unwrap();
         run.restart();
         assert_eq!(run.accept(&came, false).data.len(), waiting[0].data.len(), "will: {is_will}, closed: {is_closed}");
     }

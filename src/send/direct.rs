@@ -8,12 +8,12 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
+use super::cutter::Cutter;
 use super::outgoing::{Cut, OutgoingStream};
 use super::read_times::ReadTimes;
-use super::record_check::RecordCheck;
 use super::source::{MessageSource, NextMessage, Turn};
 use crate::spool::Pending;
-use crate::stdio::{Input, Split};
+use crate::stdio::Input;
 use crate::stream::Content;
 use crate::suite::Suite;
 use crate::{Error, Exit, Result};
@@ -22,10 +22,7 @@ use crate::{Error, Exit, Result};
 pub(super) struct Direct<'a> {
     input: Input,
     times: ReadTimes<'a>,
-    split: Split,
-    check: RecordCheck,
-    /// How many messages were made of it.
-    messages: u64,
+    cutter: Cutter,
     progress: ReadProgress,
     /// There was something to read.
     has_read: bool,
@@ -50,27 +47,28 @@ impl ReadProgress {
 
     /// Begins the stream, unless it has begun or a full disk holds that up: the one place that does, whatever there is to
     /// send first. So it says nothing of whether there is input.
-    fn begin(&mut self, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<()> {
+    fn begin(&mut self, cutter: &mut Cutter, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<()> {
         if !self.is_begun()
             && let Some(max_data) = stream.begin(turn.now)?
         {
-            *self = Self::Reading(MessageBuffer::new(stream.buffer(), max_data));
+            cutter.limit(max_data);
+            *self = Self::Reading(MessageBuffer::new(stream.buffer(), cutter.max_len()));
         }
         Ok(())
     }
 }
 
 impl<'a> Direct<'a> {
-    pub(super) fn new(input: Input, split: Split, check: RecordCheck, times: ReadTimes<'a>) -> Self {
+    pub(super) fn new(input: Input, cutter: Cutter, times: ReadTimes<'a>) -> Self {
         let progress = ReadProgress::NotBegun { has_input: false };
-        Self { input, times, split, check, messages: 0, progress, has_read: false, empty_at: None }
+        Self { input, times, cutter, progress, has_read: false, empty_at: None }
     }
 
     /// Whether [`MessageSource::next`] has a message without reading further. The end of the input is one, too.
     fn has_whole_message(&self) -> bool {
         let ReadProgress::Reading(buffer) = &self.progress else { return false };
         let at_end = self.input.at_end();
-        at_end || self.split.next(buffer.data(), buffer.max_data, at_end).is_some()
+        at_end || self.cutter.next_len(buffer.data(), at_end).is_some()
     }
 
     /// The error of ending for this cause; with `exit` where data is not delivered.
@@ -85,15 +83,13 @@ impl<'a> Direct<'a> {
     /// What was read and is not in a message yet.
     fn buffered(&self) -> Pending {
         let ReadProgress::Reading(buffer) = &self.progress else { return Pending::default() };
-        let (mut rest, mut messages) = (buffer.data(), 0);
-        while let Some(len) = self.split.next(rest, buffer.max_data, true) {
-            (rest, messages) = (&rest[len..], messages + 1);
-        }
-        Pending { messages, bytes: buffer.data().len() as u64 }
+        self.cutter.pending(buffer.data())
     }
 }
 
 impl MessageSource for Direct<'_> {
+    /// Reads no further than one message, of the largest size: what is read meanwhile stays in the pipe, and the program at its
+    /// other end waits. [`ReadTimes`] relies on that, too.
     fn fill(&mut self, may_read: bool, stream: &mut dyn OutgoingStream, turn: &mut Turn<'_>) -> Result<()> {
         // What can be read waits from now on, for as long as there is no room for it, in memory or on the disk.
         if let ReadProgress::NotBegun { has_input: has_input @ false } = &mut self.progress {
@@ -103,17 +99,16 @@ impl MessageSource for Direct<'_> {
             return Ok(());
         }
         if matches!(self.progress, ReadProgress::NotBegun { has_input: true }) {
-            self.progress.begin(stream, turn)?;
+            self.progress.begin(&mut self.cutter, stream, turn)?;
         }
         let ReadProgress::Reading(buffer) = &mut self.progress else { return Ok(()) };
         if self.empty_at == Some(turn.now) {
             return Ok(());
         }
-        // A backlog of lines is sent line by line before more is read; otherwise more makes larger messages.
-        if self.split == Split::Each && self.split.next(buffer.data(), buffer.max_data, false).is_some() {
+        if self.cutter.sends_before_reading(buffer.data()) {
             return Ok(());
         }
-        let (bytes, limit) = buffer.space();
+        let (bytes, limit) = buffer.space(self.cutter.max_len());
         let before = bytes.len();
         // As far as that goes: up to the limit, or until there is nothing more.
         self.input.read(bytes, limit)?;
@@ -130,7 +125,7 @@ impl MessageSource for Direct<'_> {
             ReadProgress::Ended => return Ok(NextMessage::Ended),
         };
         let at_end = self.input.at_end();
-        let len = match self.split.next(buffer.data(), buffer.max_data, at_end) {
+        let len = match self.cutter.next_len(buffer.data(), at_end) {
             Some(len) => len,
             // An end is a message, too.
             None if at_end => 0,
@@ -140,9 +135,9 @@ impl MessageSource for Direct<'_> {
             return Ok(NextMessage::Blocked);
         }
         let ends = at_end && len == buffer.data().len() && (len == 0 || !stream.ends_apart());
-        self.check.check(&buffer.data()[..len], ends, self.messages + 1)?;
-        self.messages += 1;
-        let message = buffer.take(len);
+        self.cutter.check(&buffer.data()[..len], ends)?;
+        self.cutter.advance(1);
+        let message = buffer.take(len, self.cutter.max_len());
         let sent = self.times.of(0).filter(|_| len > 0);
         self.times.take(len);
         if ends {
@@ -169,8 +164,9 @@ impl MessageSource for Direct<'_> {
     }
 
     fn limit_records(&mut self, max_record: usize) {
-        if let ReadProgress::Reading(buffer) = &mut self.progress {
-            buffer.max_data = buffer.max_data.min(max_record);
+        // A stream that has not begun says itself how much a message of it carries.
+        if self.progress.is_begun() {
+            self.cutter.limit(max_record);
         }
     }
 
@@ -206,7 +202,7 @@ impl MessageSource for Direct<'_> {
     fn undelivered(&self, exit: Exit, what: &str, in_flight: Pending) -> Error {
         let pending = self.pending(in_flight);
         if pending.has_data() {
-            return Error::new(exit, what).because(self.check.tell_undelivered(pending));
+            return Error::new(exit, what).because(self.cutter.tell_undelivered(pending));
         }
         let why = match self.progress {
             // What waits in the pipe was not taken, so it is not lost here.
@@ -234,18 +230,16 @@ impl MessageSource for Direct<'_> {
 struct MessageBuffer {
     bytes: BytesMut,
     head_len: usize,
-    /// Most bytes of data that one message carries.
-    max_data: usize,
     /// Where the data begins that no message has taken yet.
     start: usize,
 }
 
 impl MessageBuffer {
-    /// An empty one, of messages that begin with the bytes of `head`.
+    /// An empty one, of messages that begin with the bytes of `head` and carry at most `max_data` bytes of data.
     fn new(head: BytesMut, max_data: usize) -> Self {
         let (head_len, mut bytes) = (head.len(), head);
         bytes.reserve(max_data + Suite::MAX_TRAILER_LEN);
-        Self { bytes, head_len, max_data, start: head_len }
+        Self { bytes, head_len, start: head_len }
     }
 
     /// What was read and no message has taken.
@@ -253,25 +247,25 @@ impl MessageBuffer {
         &self.bytes[self.start..]
     }
 
-    /// Where to append what is read, and the length up to which.
-    fn space(&mut self) -> (&mut BytesMut, usize) {
+    /// Where to append what is read, and the length up to which: no more than one message.
+    fn space(&mut self, max_data: usize) -> (&mut BytesMut, usize) {
         if self.start > self.head_len {
             self.bytes.copy_within(self.start.., self.head_len);
             self.bytes.truncate(self.bytes.len() - (self.start - self.head_len));
             self.start = self.head_len;
         }
-        (&mut self.bytes, self.head_len + self.max_data)
+        (&mut self.bytes, self.head_len + max_data)
     }
 
     /// A message of the first `len` bytes of data.
     ///
     /// A short one is copied: in the buffer that it was read into, it would keep all of that in memory until it is
     /// acknowledged.
-    fn take(&mut self, len: usize) -> BytesMut {
+    fn take(&mut self, len: usize, max_data: usize) -> BytesMut {
         let end = self.start + len;
-        if self.start == self.head_len && 2 * len > self.max_data {
+        if self.start == self.head_len && 2 * len > max_data {
             let rest = self.bytes.split_off(end);
-            let mut next = BytesMut::with_capacity(self.head_len + self.max_data + Suite::MAX_TRAILER_LEN);
+            let mut next = BytesMut::with_capacity(self.head_len + max_data + Suite::MAX_TRAILER_LEN);
             next.resize(self.head_len, 0);
             next.extend_from_slice(&rest);
             return std::mem::replace(&mut self.bytes, next);
@@ -301,12 +295,12 @@ mod tests {
             let (mut unread, mut cuts) = (&input[..], cuts.into_iter());
             let mut taken = Vec::new();
             while !unread.is_empty() || !buffer.data().is_empty() {
-                let (space, limit) = buffer.space();
+                let (space, limit) = buffer.space(32);
                 let piece = unread.len().min(limit - space.len());
                 space.extend_from_slice(&unread[..piece]);
                 unread = &unread[piece..];
                 let len = cuts.next().unwrap_or(40).clamp(1, 32).min(buffer.data().len());
-                let message = buffer.take(len);
+                let message = buffer.take(len, 32);
                 prop_assert_eq!(message.len(), 5 + len);
                 // A short message keeps little memory; it waits with thousands of others.
                 prop_assert!(message.capacity() <= 5 + Suite::MAX_TRAILER_LEN + 2 * len.max(1) + 32);

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 
+use super::cutter::Cutter;
 use super::read_times::ReadTimes;
-use super::record_cutter::RecordCutter;
 use crate::report::Reporter;
 use crate::report_throttle::ReportThrottle;
 use crate::space_wait::{RETRY_INTERVAL, SPACE_AGAIN};
@@ -24,7 +24,7 @@ pub(super) const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 /// Standard input, cut into records.
 pub(super) struct Intake<'a> {
     input: Input,
-    cutter: RecordCutter,
+    cutter: Cutter,
     times: ReadTimes<'a>,
     /// What was read and not written: the beginning of a line, or anything at all while the disk is full.
     unwritten: BytesMut,
@@ -37,7 +37,7 @@ pub(super) struct Intake<'a> {
 }
 
 impl<'a> Intake<'a> {
-    pub(super) fn new(input: Input, cutter: RecordCutter, times: ReadTimes<'a>, report: &'a Reporter) -> Self {
+    pub(super) fn new(input: Input, cutter: Cutter, times: ReadTimes<'a>, report: &'a Reporter) -> Self {
         let (unwritten, disk_full) = (BytesMut::new(), ReportThrottle::once());
         Self { input, cutter, times, unwritten, blocked: None, is_refused: false, disk_full, report }
     }
@@ -49,17 +49,17 @@ impl<'a> Intake<'a> {
 
     /// Most bytes of a record.
     pub(super) fn max_record(&self) -> usize {
-        self.cutter.max_record()
+        self.cutter.max_len()
     }
 
-    /// As [`RecordCutter::limit_records`].
+    /// As [`Cutter::limit`].
     pub(super) fn limit_records(&mut self, max_record: usize) {
-        self.cutter.limit_records(max_record);
+        self.cutter.limit(max_record);
     }
 
-    /// As [`RecordCutter::first_record_len`].
+    /// The length of the first record that these bytes make, if nothing follows them.
     pub(super) fn first_record_len(&self, bytes: &[u8]) -> usize {
-        self.cutter.first_record_len(bytes)
+        self.cutter.next_len(bytes, true).unwrap_or(0)
     }
 
     /// Reads standard input into the spool, as long as there is any and room for it. From here on the run keeps what it is
@@ -88,14 +88,14 @@ impl<'a> Intake<'a> {
 
     /// How much may be read before something is written: no more than one message, or than there is room for.
     fn max_unwritten(&self, store: &dyn RecordStore) -> usize {
-        let room = store.free_bytes(2).saturating_sub(self.unwritten.len());
-        self.cutter.max_record().min(self.unwritten.len() + self.cutter.max_data(room))
+        let begun = self.unwritten.len();
+        begun + self.cutter.max_read(begun, |records| store.free_bytes(records))
     }
 
     /// Writes what was read, cut into records; false where there is no room for the first one.
     ///
     /// # Errors
-    /// As [`RecordCutter::cut`] says why a record cannot be sent, once all records before that one are written.
+    /// As [`Cutter::cut`] says why a record cannot be sent, once all records before that one are written.
     fn write(&mut self, store: &mut dyn RecordStore, now: Instant) -> Result<bool> {
         let (records, next) = self.cutter.cut(&self.unwritten, self.input.at_end());
         if records.is_empty() && !store.is_unfinished() {

@@ -9,12 +9,13 @@
 //!   program, `plain` on any other.
 //!
 //! ```text
-//! stdin -> Input -> Split -+-> direct ------------------+-> sealed -+-> Gate::pass -> mqtt::Client -> broker
-//!                          +-> spooled -> spool::Spool -+-> plain --+
-//!                                                       +-> legacy -+
+//! stdin -> Input -> Cutter -+-> direct ------------------+-> sealed -+-> Gate::pass -> mqtt::Client -> broker
+//!                           +-> spooled -> spool::Spool -+-> plain --+
+//!                                                        +-> legacy -+
 //! ```
 //!
-//! Before a record goes into a message or into the spool, `record_check` says whether it can be sent at all. When it was read,
+//! `cutter` says how long a message is. Before it is sealed or goes into the spool, `record_check` says whether it can be sent
+//! at all. When it was read,
 //! with `--stamp`, is in `read_times`.
 //!
 //! A run with a spool may have to wait before it can send, for another run that sends from the spool (`busy_spool`) or for a
@@ -36,6 +37,7 @@
 //! would end a run with a spool, while its input is open.
 
 mod busy_spool;
+mod cutter;
 mod data_in_flight;
 mod direct;
 mod due;
@@ -52,7 +54,6 @@ mod overtaken;
 mod plain;
 mod read_times;
 mod record_check;
-mod record_cutter;
 mod replies;
 mod reply_topics;
 mod retried_failure;
@@ -70,6 +71,7 @@ use std::io::IsTerminal;
 use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
+use self::cutter::Cutter;
 use self::direct::Direct;
 use self::failure::RunResult;
 use self::gate::Gate;
@@ -81,7 +83,6 @@ use self::outgoing::OutgoingStream;
 use self::plain::PlainStream;
 use self::read_times::ReadTimes;
 use self::record_check::{RecordCheck, max_line_record_len};
-use self::record_cutter::RecordCutter;
 use self::reply_topics::ReplyTopics;
 use self::retried_failure::RetriedFailure;
 use self::run::{Registration, SendRun};
@@ -152,7 +153,7 @@ pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> 
             let stream = found?;
             link.enter_sandbox(link.needs(), report);
             let times = ReadTimes::new(options.stamp, report);
-            (Box::new(Direct::new(input, split(link, options), RecordCheck::of(link), times)), stream)
+            (Box::new(Direct::new(input, cutter(link, options), times)), stream)
         }
         Some(spool) => {
             let (spooled, stream) = open_spool(spool, found, input, link, options, &mut events, report)?;
@@ -198,7 +199,8 @@ fn open_spool<'a>(
     let peer = first_session::peer_of(&found, link, options)?;
     enter_sandbox(link, spool, report)?;
     let max_record = max_record(spool, link)? - options.time_room();
-    let cutter = RecordCutter::new(split(link, options), max_record, RecordCheck::of(link));
+    let mut cutter = cutter(link, options);
+    cutter.limit(max_record);
     let mut intake = Intake::new(input, cutter, ReadTimes::new(options.stamp, report), report);
     let owner = Owner { link: &link.config.link, receiver: spool_receiver(link, peer.as_ref()) };
     let (opened, cut_off) = busy_spool::open(&mut intake, spool, owner, options.timeout, events)?;
@@ -250,12 +252,13 @@ fn spool_receiver<'a>(link: &Link, peer: Option<&'a Digest>) -> SpoolReceiver<'a
     }
 }
 
-/// Where to split standard input: the old program takes lines, and nothing else.
-fn split(link: &Link, options: &SendOptions) -> Split {
-    match link.config.protection {
+/// Where to cut standard input: the old program takes lines, and nothing else.
+fn cutter(link: &Link, options: &SendOptions) -> Cutter {
+    let split = match link.config.protection {
         Protection::Legacy(_) => Split::Each,
         Protection::None | Protection::Sealed(_) => options.split,
-    }
+    };
+    Cutter::new(split, RecordCheck::of(link))
 }
 
 /// The limits on messages per time of a run. The old program has no means to slow the sender down.

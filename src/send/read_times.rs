@@ -7,7 +7,8 @@ use crate::link::is_plausible;
 use crate::report::Reporter;
 use crate::stream::SentTime;
 
-/// Most times that are kept. More come only of a line that arrives in many pieces, and of that the first one counts.
+/// Most times that are kept. More come only of a line that arrives in many pieces, and of that the first one counts: that is so
+/// as long as nobody reads further than one message before it is taken (`Direct::fill`, `Intake::max_unwritten`).
 const MAX_TIMES: usize = 16;
 
 /// The times at which the bytes were read that no message has taken, or nothing without `--stamp`.

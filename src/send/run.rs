@@ -266,11 +266,11 @@ mod tests {
     use crate::name::LinkName;
     use crate::pace::Pace;
     use crate::report::Level;
+    use crate::send::cutter::Cutter;
     use crate::send::intake::Intake;
     use crate::send::plain::PlainStream;
     use crate::send::read_times::ReadTimes;
     use crate::send::record_check::RecordCheck;
-    use crate::send::record_cutter::RecordCutter;
     use crate::send::spooled::Spooled;
     use crate::spool::{Opening, Owner, Record, RecordStore, SpoolOptions, SpoolReceiver};
     use crate::stdio::{Input, Signals, Split};
@@ -294,7 +294,8 @@ mod tests {
         let (mut spool, cut_off) = Opening::new(&options, owner).attempt().unwrap().expect("no other run sends");
         let records: Vec<_> = records.iter().map(|bytes| Record { bytes, sent: None }).collect();
         spool.append(&records).unwrap();
-        let cutter = RecordCutter::new(Split::Each, 1024, RecordCheck::AnyBytes);
+        let mut cutter = Cutter::new(Split::Each, RecordCheck::AnyBytes);
+        cutter.limit(1024);
         let intake = Intake::new(Input::stdin().unwrap(), cutter, ReadTimes::new(false, report), report);
         Spooled::new(intake, spool, cut_off, 0, report)
     }

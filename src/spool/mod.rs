@@ -104,7 +104,7 @@ pub(crate) use self::owner::{Owner, SpoolReceiver};
 pub(crate) use self::recut::Recut;
 pub(crate) use self::state::SpooledSequence;
 pub use self::store::SpoolOptions;
-pub(crate) use self::store::{Appended, RECORD_OVERHEAD_LEN, RecordLimit, RecordStore};
+pub(crate) use self::store::{Appended, RecordLimit, RecordStore};
 
 use self::backlog::Backlog;
 use self::segments::RecordReader;

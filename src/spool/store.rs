@@ -9,7 +9,7 @@ use crate::stream::SentTime;
 use crate::units::Size;
 
 /// Most bytes that a record takes on the disk besides its own.
-pub(crate) const RECORD_OVERHEAD_LEN: usize = chunk::CHUNK_HEADER_LEN + SentTime::LEN;
+pub(super) const RECORD_OVERHEAD_LEN: usize = chunk::CHUNK_HEADER_LEN + SentTime::LEN;
 
 /// Which spool, and how much may wait in it.
 #[derive(Clone, Debug)]
@@ -59,7 +59,7 @@ pub(crate) trait RecordStore {
     /// Its path, for messages.
     fn path(&self) -> &Path;
 
-    /// Most bytes to read for this number of records, so that they can be written at once. A bound for a run that sends;
+    /// Most bytes that can be written at once in this number of records: how many a read becomes, its caller knows. A bound for a run that sends;
     /// one that only appends does not know before [`RecordStore::append`], and reads as much as it likes.
     fn free_bytes(&self, records: usize) -> usize;
 

@@ -47,7 +47,8 @@
 //! | held | a message that waits in sts-recv until what belongs before it has come, or is given up | reordering |
 //! | settled | both ends know that all of a stream is written: nothing of it is kept to be sent or said again | AMQP 1.0 |
 //! | told | what a stream says of how earlier streams of its device ended, in its preamble | |
-//! | gate, pace | what every message of a run of sts-send passes; how many of them may do so in an interval | |
+//! | gate | what every message of a run of sts-send passes | |
+//! | rate limit | how much may pass the gate per time; a pace is one of messages | |
 //! | blocked | a source that has no next message yet, whatever was read; a run that cannot send yet has a blocker | |
 //! | acknowledged | the broker has it (PUBACK); whether it is also confirmed is another matter | |
 //! | delivered | acknowledged, or with `--confirm` confirmed | |

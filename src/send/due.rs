@@ -22,9 +22,10 @@
 //! that is sent by time", has the places. What holds there:
 //!
 //! - Its time runs while nothing waits to be delivered, which [`SendRun::observe_waiting`] tells `Timeouts::observe` in
-//!   each turn, or messages pile up while the broker or the receiver is away. `SendRun::publish`, which every
-//!   message passes, starts the time anew at once: `observe` is next called after the loop of `SendRun::transfer`, which
-//!   would publish one after another until then, and at QoS 0 it may never see one wait.
+//!   each turn, or messages pile up while the broker or the receiver is away. `SendRun::publish` starts the time anew at
+//!   once: `observe` is next called after the loop of `SendRun::transfer`, which would publish one after another until
+//!   then, and at QoS 0 it may never see one wait. Queries and answers ([`OutgoingMessage::BestEffort`]) pass there, too,
+//!   and must not start it anew: they may be dropped, and tell the receiver of data nothing.
 //! - It is made where the source says [`NextMessage::NoInput`](super::source::NextMessage) and there is a connection.
 //!   `Blocked` means that it has to wait, `Ended` that it is too late for it. The beginning of a
 //!   line is no input yet: the message may leave before the rest of the line is read.
@@ -33,11 +34,14 @@
 //!   decides its position; `next` seals an empty record as the new content, since a record of data is never empty. The
 //!   next run sends such a record, too, whatever its options are, and a run that only appends to the spool makes none,
 //!   so the message carries only what is known when it is sealed. If the spool takes no record, because it is full or
-//!   busy, there is no message, and it stays due: it then has a time of its own to try again in `MessageSource::deadline`,
-//!   since a time that has passed wakes nobody. `Intake::blocked` is not that time: it stops reading, and only a write of
-//!   input clears it.
-//! - It counts as a message that waits, so `--timeout` ends a run that cannot deliver it, with 75. A run with a spool ends
-//!   only when it takes no more input.
+//!   busy, there is no message, and it stays due: `Spooled` then has a time of its own to try again, in its
+//!   `MessageSource::deadline`, since a time that has passed wakes nobody. `Intake::blocked` is not that time: it stops
+//!   reading, and only a write of input clears it.
+//! - It counts as a message that waits. Before the end of the input, `--timeout` ends a run that cannot deliver it, with 75
+//!   (69 without the broker), but no run with a spool, as that takes more input. After the end of the input, a run without
+//!   `--confirm` waits until the broker has it, as for any message, and `--timeout` ends that in the same way. One with
+//!   `--confirm`, of which the receiver has written all data, ends with 0 after `END_TIMEOUT` at the latest (`timeouts.rs`),
+//!   whether or not this is confirmed.
 
 use std::time::Instant;
 

@@ -52,6 +52,7 @@ mod missing;
 mod outgoing;
 mod overtaken;
 mod plain;
+mod rate_limit;
 mod read_times;
 mod record_check;
 mod replies;
@@ -81,6 +82,7 @@ use self::last_will::LastWill;
 use self::legacy::LegacyStream;
 use self::outgoing::OutgoingStream;
 use self::plain::PlainStream;
+use self::rate_limit::RateLimit;
 use self::read_times::ReadTimes;
 use self::record_check::{RecordCheck, max_line_record_len};
 use self::reply_topics::ReplyTopics;
@@ -167,7 +169,7 @@ pub fn run(link: &Link, options: &SendOptions, report: &Reporter) -> Result<()> 
         report.info("reading from the terminal; press Ctrl-D to end the input");
     }
     let timeouts = Timeouts::new(options.timeout, stream.is_confirmed());
-    let gate = Gate::new(&link.config.mqtt, paces(link));
+    let gate = Gate::new(&link.config.mqtt, rate_limits(link));
     let will = LastWill::new(options.will.clone(), link.config.mqtt.qos);
     let registration = Registration { reply_topics: ReplyTopics::default(), will };
     let retried = RetriedFailure::none();
@@ -261,8 +263,9 @@ fn cutter(link: &Link, options: &SendOptions) -> Cutter {
     Cutter::new(split, RecordCheck::of(link))
 }
 
-/// The limits on messages per time of a run. The old program has no means to slow the sender down.
-fn paces(link: &Link) -> Vec<Pace> {
+/// What limits how fast messages of a run leave; all of it is kept, so that the strictest limit holds. The old program has no
+/// means to slow the sender down.
+fn rate_limits(link: &Link) -> Vec<RateLimit> {
     let rates: &[(NonZeroU16, Duration)] = match link.config.protection {
         #[cfg(feature = "legacy")]
         Protection::Legacy(_) => &[crate::legacy::TEXT_RATE],
@@ -270,7 +273,8 @@ fn paces(link: &Link) -> Vec<Pace> {
         Protection::Legacy(_) => &[],
         Protection::None | Protection::Sealed(_) => &[],
     };
-    rates.iter().map(|&(max_messages, interval)| Pace::new(max_messages, interval)).collect()
+    let limit = |&(max_messages, interval)| RateLimit::Messages(Pace::new(max_messages, interval));
+    rates.iter().map(limit).collect()
 }
 
 /// The outgoing stream of a link as it is configured. No stream number is taken before there is something to send.

@@ -19,16 +19,19 @@ use crate::{Rejected, Result};
 
 /// What leaves a run, and what an acknowledgement of it means.
 pub(super) enum OutgoingMessage {
-    /// A message of the stream with `data_len` bytes of the input, which follow all bytes that were sent before; 0 if
-    /// it is sent again, since its bytes were counted then. With `retain`, the broker keeps it.
+    /// A message of the stream that is sent for the first time, with `data_len` bytes of the input, one or more. With
+    /// `retain`, the broker keeps it.
     Message { payload: Bytes, data_len: usize },
     /// A message of the stream that takes a record of a spool to the broker: once it is acknowledged, the record can
     /// go. Every record must be published so, since they are counted; with `retain`, the broker keeps it if it has
     /// bytes of the input.
     Record { payload: Bytes, data_len: usize },
-    /// A message of the stream that the broker must not keep in the place of the newest one: without bytes of the input,
-    /// or sent again after later ones.
-    Unretained(Bytes),
+    /// A message of the stream that is sent for the first time, without bytes of the input: an end, or
+    /// another kind that carries none.
+    WithoutData(Bytes),
+    /// A message of the stream that is sent once more, with `--confirm`: its bytes of the input were counted when it was
+    /// sent first. With `retain`, the broker keeps it if it is the newest one that has any: it may have lost it, too.
+    Repeated { payload: Bytes, is_newest_data: bool },
     /// A message without a position in the sequence, which the broker must not keep: what is said between two streams, and
     /// after the last one. Others may overtake it.
     Unordered(Bytes),
@@ -44,16 +47,16 @@ impl OutgoingMessage {
     pub(super) fn new(payload: Bytes, data_len: usize, is_record: bool) -> Self {
         match data_len {
             _ if is_record => Self::Record { payload, data_len },
-            0 => Self::Unretained(payload),
+            0 => Self::WithoutData(payload),
             _ => Self::Message { payload, data_len },
         }
     }
 
-    /// How many bytes of the input are counted when it is published.
-    pub(super) fn data_len(&self) -> usize {
+    /// How many bytes of the input leave with it for the first time.
+    pub(super) fn new_data_len(&self) -> usize {
         match self {
             Self::Message { data_len, .. } | Self::Record { data_len, .. } => *data_len,
-            Self::Unretained(_) | Self::Unordered(_) | Self::BestEffort { .. } => 0,
+            Self::WithoutData(_) | Self::Repeated { .. } | Self::Unordered(_) | Self::BestEffort { .. } => 0,
         }
     }
 
@@ -62,7 +65,8 @@ impl OutgoingMessage {
         match self {
             Self::Message { .. } => true,
             Self::Record { data_len, .. } => *data_len > 0,
-            Self::Unretained(_) | Self::Unordered(_) | Self::BestEffort { .. } => false,
+            Self::Repeated { is_newest_data, .. } => *is_newest_data,
+            Self::WithoutData(_) | Self::Unordered(_) | Self::BestEffort { .. } => false,
         }
     }
 
@@ -71,7 +75,8 @@ impl OutgoingMessage {
         match self {
             Self::Message { payload, .. }
             | Self::Record { payload, .. }
-            | Self::Unretained(payload)
+            | Self::WithoutData(payload)
+            | Self::Repeated { payload, .. }
             | Self::Unordered(payload) => payload.clone(),
             Self::BestEffort { frame, .. } => Bytes::copy_from_slice(frame),
         }
@@ -387,8 +392,9 @@ mod tests {
             assert_eq!([of(0), of(1)].map(|message| message.is_value()), [false, true]);
             assert!([of(0), of(1)].iter().all(|of| matches!(of, OutgoingMessage::Record { .. }) == is_record));
         }
-        let again = OutgoingMessage::Message { payload: payload.clone(), data_len: 0 };
-        assert!(again.is_value(), "its bytes were counted when it was sent first");
-        assert!(!OutgoingMessage::Unretained(payload).is_value());
+        for is_newest_data in [true, false] {
+            let again = OutgoingMessage::Repeated { payload: payload.clone(), is_newest_data };
+            assert_eq!((again.is_value(), again.new_data_len()), (is_newest_data, 0));
+        }
     }
 }

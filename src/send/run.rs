@@ -167,7 +167,7 @@ impl SendRun<'_> {
     /// The one way from the run to the client: as [`Gate::pass`].
     pub(super) fn publish(&mut self, message: OutgoingMessage, now: Instant) -> Result<()> {
         // What is sent again is of an earlier session.
-        if message.data_len() > 0 {
+        if message.new_data_len() > 0 {
             self.succeeded(FailureCause::Stream);
         }
         if let Some(token) = self.gate.pass(message, self.stream.topic(), &mut self.events, now)? {
@@ -269,6 +269,7 @@ mod tests {
     use crate::send::cutter::Cutter;
     use crate::send::intake::Intake;
     use crate::send::plain::PlainStream;
+    use crate::send::rate_limit::RateLimit;
     use crate::send::read_times::ReadTimes;
     use crate::send::record_check::RecordCheck;
     use crate::send::spooled::Spooled;
@@ -307,7 +308,7 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let broker = thread::spawn(move || accept(&listener));
         let (events, _) = connected(port, signals, report);
-        let paces = vec![Pace::new(NonZeroU16::MIN, INTERVAL)];
+        let rate_limits = vec![RateLimit::Messages(Pace::new(NonZeroU16::MIN, INTERVAL))];
         let run = SendRun {
             events,
             report,
@@ -317,7 +318,7 @@ mod tests {
                 reply_topics: ReplyTopics::default(),
                 will: LastWill::new(None, config.mqtt.qos),
             },
-            gate: Gate::new(&config.mqtt, paces),
+            gate: Gate::new(&config.mqtt, rate_limits),
             timeouts: Timeouts::new(None, false),
             retried: RetriedFailure::none(),
             rng: rand::rng(),
@@ -332,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stopped_run_with_a_pace_leaves_its_spool_though_it_is_never_without_a_message_in_flight() {
+    fn a_stopped_run_with_a_rate_limit_leaves_its_spool_though_it_is_never_without_a_message_in_flight() {
         let (dir, config) = (tempfile::tempdir().unwrap(), config());
         let report = Reporter::to("sts-test", Level::Error, Box::new(std::io::sink()));
         let (mut run, _broker, mut sent) = run(dir.path(), &config, &report);

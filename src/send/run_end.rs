@@ -152,7 +152,7 @@ impl SendRun<'_> {
         if (why.is_some() || is_session_over || self.timeouts.is_end_overdue(now)) && self.is_written() {
             self.report.info("everything was written, but the receiver did not confirm the end of the stream");
             if let Some(payload) = self.stream.seal_early_end(now, &mut self.rng)? {
-                self.publish(OutgoingMessage::Unretained(payload), now)?;
+                self.publish(OutgoingMessage::WithoutData(payload), now)?;
             }
             return Ok(true);
         }
@@ -177,16 +177,16 @@ impl SendRun<'_> {
     }
 
     /// Whether a run that was told to stop begins no further message, and ends once what it has begun is delivered: it has
-    /// a pace, and a spool with the rest. While a full disk keeps what was read out of the spool, what is sent makes room.
+    /// a rate limit, and a spool with the rest. While a full disk keeps what was read out of the spool, what is sent makes room.
     pub(super) fn takes_no_more(&self, now: Instant) -> bool {
         let is_rest_kept = self.source.keeps_undelivered() && !self.source.is_collecting();
-        self.gate.has_pace() && self.timeouts.is_stop_overdue(now) && is_rest_kept
+        self.gate.has_rate_limit() && self.timeouts.is_stop_overdue(now) && is_rest_kept
     }
 
-    /// Tells the timeouts whether anything waits to be delivered, for whatever reason. If nothing but a pace holds it back,
-    /// time counts from now.
+    /// Tells the timeouts whether anything waits to be delivered, for whatever reason. If nothing but a rate limit holds it
+    /// back, time counts from now.
     pub(super) fn observe_waiting(&mut self, now: Instant) {
-        self.timeouts.observe(self.source.awaits_delivery(self.in_flight()), self.source.keeps_input(), now);
+        self.timeouts.observe(self.source.awaits_delivery(self.in_flight()), self.source.outlasts_timeout(), now);
         if !self.awaits_answer() && self.events.is_connected() && self.gate.opens_at().is_some() {
             self.timeouts.progress(now);
         }

@@ -167,7 +167,7 @@ pub(super) trait MessageSource {
 
     /// Whether what may still come on standard input is kept for the next run, if this one cannot deliver it.
     /// `--timeout` does not end a run while this is true.
-    fn keeps_input(&self) -> bool {
+    fn outlasts_timeout(&self) -> bool {
         false
     }
 

@@ -197,7 +197,7 @@ impl MessageSource for Spooled<'_> {
             Found::Nothing => {
                 let close = stream.after_last_record(&self.spool, turn.now, turn.rng)?;
                 let without = if ended { NextMessage::Ended } else { NextMessage::NoInput };
-                return Ok(close.map_or(without, |close| NextMessage::Message(OutgoingMessage::Unretained(close))));
+                return Ok(close.map_or(without, |close| NextMessage::Message(OutgoingMessage::WithoutData(close))));
             }
             Found::TooLong if self.recut(stream, turn.now)? => return self.next(stream, turn),
             Found::TooLong => return Ok(NextMessage::Blocked),
@@ -339,7 +339,7 @@ impl MessageSource for Spooled<'_> {
         has_message || self.intake.is_blocked() || self.has_all_input()
     }
 
-    fn keeps_input(&self) -> bool {
+    fn outlasts_timeout(&self) -> bool {
         self.input_fd(true).is_some()
     }
 

@@ -1,13 +1,14 @@
 //! How long a run waits for an acknowledgement: before it reports that, and before it ends.
 //!
 //! These timeouts run from [`Timeouts::waiting_since`]; `--timeout` runs from [`Timeouts::full_since`], that is, not
-//! while the run keeps more input. While nothing waits, only [`STOP_TIMEOUT`] runs, from the signal:
+//! while the run outlasts it, as more input may come that only this run keeps. While nothing waits, only [`STOP_TIMEOUT`]
+//! runs, from the signal:
 //!
 //! | timeout | of | then |
 //! |---|---|---|
 //! | `--timeout` | any run that has it | it ends |
 //! | [`STOP_TIMEOUT`] | any run, not before the signal that stops it | it ends; what it leaves is lost, or in the spool |
-//! | the same, whatever is delivered | a run with a spool and a pace | it begins no message, and ends once those before are delivered |
+//! | the same, whatever is delivered | a run with a spool and a rate limit | it begins no message, and ends once those before are delivered |
 //! | [`SILENCE_TIMEOUT`] | a run with `--confirm` | it asks for the reason and reports the silence once; the run continues |
 //! | [`END_TIMEOUT`] | a run with `--confirm` of which only the end is not confirmed | it ends, as all is written |
 //!
@@ -16,8 +17,9 @@
 //! run that is what was read and is not in the spool; without a session it is whole messages in it.
 //!
 //! Time counts here whatever the reason is that nothing is delivered, an absent broker included, with one exception: it
-//! does not count while nothing but a pace holds the run back (`SendRun::observe_waiting`). What is done about silence also
-//! needs a clear path (`SendRun::is_path_clear`). When a message is sent again is another clock, that of
+//! does not count while nothing but a rate limit holds the run back (`SendRun::observe_waiting`). With `--confirm`, a lost
+//! message is something else that holds it back, so that `--timeout` may pass before its repetition may leave. What is done
+//! about silence also needs a clear path (`SendRun::is_path_clear`). When a message is sent again is another clock, that of
 //! [`crate::stream::RetransmitQueue`], which starts anew for as long as the path is not clear.
 //!
 //! In each turn of the loop: [`Timeouts::progress`] for each delivery among the events, [`Timeouts::observe`],
@@ -50,7 +52,7 @@ pub(super) struct Timeouts {
     confirmed: bool,
     /// When something was last delivered, or when the first message began to wait if that is later; none while nothing waits.
     waiting_since: Option<Instant>,
-    /// The same, but none while the run keeps more of its input: from here `--timeout` counts.
+    /// The same, but none while the run outlasts `--timeout`, which counts from here.
     full_since: Option<Instant>,
     /// When a signal asked the run to stop.
     stopping_since: Option<Instant>,
@@ -69,12 +71,12 @@ impl Timeouts {
         }
     }
 
-    /// Whether messages wait to be delivered, and whether input that may still come is kept whatever the broker does: as of
-    /// now, before each question to this, and after sending. A run that gave up while it keeps its input would lose what
+    /// Whether messages wait to be delivered, and whether `--timeout` must not end the run: as of now, before each question
+    /// to this, and after sending. A run that gave up while it keeps its input, whatever the broker does, would lose what
     /// the writer at the other end of the pipe has not written yet.
-    pub(super) fn observe(&mut self, waiting: bool, keeps_input: bool, now: Instant) {
+    pub(super) fn observe(&mut self, waiting: bool, outlasts_timeout: bool, now: Instant) {
         self.waiting_since = waiting.then(|| self.waiting_since.unwrap_or(now));
-        self.full_since = (waiting && !keeps_input).then(|| self.full_since.unwrap_or(now));
+        self.full_since = (waiting && !outlasts_timeout).then(|| self.full_since.unwrap_or(now));
     }
 
     /// Something was delivered: for what still waits, time counts from here.

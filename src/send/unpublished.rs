@@ -30,7 +30,7 @@ impl Unpublished {
 
     /// How many there are.
     pub(super) fn pending(&self) -> Pending {
-        let bytes = self.0.iter().map(|message| message.data_len() as u64).sum();
+        let bytes = self.0.iter().map(|message| message.new_data_len() as u64).sum();
         Pending { messages: self.0.len() as u64, bytes }
     }
 }

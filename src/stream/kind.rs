@@ -20,10 +20,11 @@
 //!
 //! A new kind is a row: its [`Place`] and whether it carries data. Sender, receiver, confirms, retransmission, the spool and
 //! the state files follow from these, and ask for no kind by its name. What is sent in the sequence without data is
-//! handled as data of no bytes: it is delivered, recorded and confirmed, and nothing is written for it. No run waits for
-//! it at its end ([`RetransmitQueue::is_without_data`](super::RetransmitQueue),
-//! [`Content::is_without_data`](super::Content)), the value that the broker keeps with `retain` stays the newest one
-//! ([`KeptStream`](super::KeptStream)), and `sts-pair --status` counts it as received.
+//! handled as data of no bytes: it is delivered, recorded and confirmed, and nothing is written for it. With `--confirm`, once
+//! the input has ended and all data is confirmed, no run waits for its confirm for long
+//! ([`RetransmitQueue::is_without_data`](super::RetransmitQueue), [`Content::is_without_data`](super::Content)); before that,
+//! and without `--confirm`, it is waited for as data is (`send/due.rs`). The value that the broker keeps with `retain` stays the
+//! newest one ([`KeptStream`](super::KeptStream)), and `sts-pair --status` counts it as received.
 
 use crate::message::FrameType;
 

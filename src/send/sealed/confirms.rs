@@ -100,14 +100,8 @@ impl Confirms {
     /// The next message to send again, if one is due.
     pub(super) fn retransmit(&mut self, now: Instant) -> Option<OutgoingMessage> {
         let sealed = self.queue.poll(now)?;
-        // The broker may have lost it, too. Any other one would take its place there.
-        let is_retained = self.retained.as_ref() == Some(&sealed);
-        Some(if is_retained {
-            // The data was counted when it was sent first.
-            OutgoingMessage::Message { payload: sealed, data_len: 0 }
-        } else {
-            OutgoingMessage::Unretained(sealed)
-        })
+        let is_newest_data = self.retained.as_ref() == Some(&sealed);
+        Some(OutgoingMessage::Repeated { payload: sealed, is_newest_data })
     }
 
     /// Everything unconfirmed is due now.
@@ -387,7 +381,7 @@ mod tests {
             }
             confirms.retransmit_all(now);
             let sent: Vec<_> = std::iter::from_fn(|| confirms.retransmit(now)).collect();
-            let kept: Vec<_> = sent.iter().map(|sent| matches!(sent, OutgoingMessage::Message { .. })).collect();
+            let kept: Vec<_> = sent.iter().map(OutgoingMessage::is_value).collect();
             assert_eq!(kept, expected);
         }
     }

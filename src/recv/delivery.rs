@@ -33,6 +33,15 @@ pub(super) enum Joint {
     Alone,
 }
 
+/// What a line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LineKind {
+    /// A line of the sender's input.
+    Input,
+    /// What the broker says for the sender.
+    Will,
+}
+
 /// Where a line is from.
 #[derive(Clone, Debug)]
 pub(super) enum Metadata {
@@ -42,7 +51,7 @@ pub(super) enum Metadata {
         peer: String,
         stream: u32,
         seq: u32,
-        is_will: bool,
+        kind: LineKind,
         received: SystemTime,
         /// When its sender read it, if it says so.
         sent: Option<SentTime>,

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::recv::delivery::Metadata;
+use crate::recv::delivery::{LineKind, Metadata};
 use crate::text::{escape, json_string};
 use crate::units::timestamp;
 
@@ -88,11 +88,14 @@ impl Metadata {
     /// The first members of the JSON object, with the brace before them.
     fn members(&self) -> String {
         match self {
-            Self::Sealed { peer, stream, seq, is_will, received, sent } => {
+            Self::Sealed { peer, stream, seq, kind, received, sent } => {
                 let (peer, time) = (json_string(peer), seconds(since_1970(*received)));
-                let will = if *is_will { r#","will":true"# } else { "" };
+                let kind = match kind {
+                    LineKind::Input => "",
+                    LineKind::Will => r#","will":true"#,
+                };
                 let sent = sent.map(|sent| format!(r#","sent":{}"#, seconds(sent.since_1970()))).unwrap_or_default();
-                format!(r#"{{"peer":{peer},"stream":{stream},"seq":{seq}{will},"time":{time}{sent}"#)
+                format!(r#"{{"peer":{peer},"stream":{stream},"seq":{seq}{kind},"time":{time}{sent}"#)
             }
             Self::Plain { topic, received } => {
                 format!(r#"{{"topic":{},"time":{}"#, json_string(topic), seconds(since_1970(*received)))
@@ -124,7 +127,8 @@ mod tests {
     #[test]
     fn each_line_is_one_line_of_output() {
         let received = UNIX_EPOCH + Duration::from_millis(1_795_642_707_023);
-        let peer = Metadata::Sealed { peer: "s7".into(), stream: 3, seq: 17, is_will: false, received, sent: None };
+        let peer =
+            Metadata::Sealed { peer: "s7".into(), stream: 3, seq: 17, kind: LineKind::Input, received, sent: None };
         assert_eq!(put(Format::Plain, &peer, b"21.5\n"), "21.5\n");
         assert_eq!(put(Format::Plain, &peer, b"21.5"), "21.5");
         assert_eq!(put(Format::Prefix { time: false, name: true }, &peer, b"21.5\n"), "s7: 21.5\n");
@@ -142,10 +146,11 @@ mod tests {
             put(Format::Json, &peer, b"\xff\x00\n"),
             "{\"peer\":\"s7\",\"stream\":3,\"seq\":17,\"time\":1795642707.023,\"base64\":\"/wA=\"}\n"
         );
-        let will = Metadata::Sealed { peer: "s7".into(), stream: 3, seq: 2, is_will: true, received, sent: None };
+        let will =
+            Metadata::Sealed { peer: "s7".into(), stream: 3, seq: 2, kind: LineKind::Will, received, sent: None };
         assert!(put(Format::Json, &will, b"gone\n").contains("\"seq\":2,\"will\":true,\"time\""));
         let sent = Some(SentTime::of(received - Duration::from_micros(86_400_000_123)));
-        let stamped = Metadata::Sealed { peer: "s7".into(), stream: 3, seq: 17, is_will: false, received, sent };
+        let stamped = Metadata::Sealed { peer: "s7".into(), stream: 3, seq: 17, kind: LineKind::Input, received, sent };
         assert_eq!(
             put(Format::Json, &stamped, b"21.5\n"),
             "{\"peer\":\"s7\",\"stream\":3,\"seq\":17,\"time\":1795642707.023,\"sent\":1795556307.022,\"text\":\"21.5\"}\n"

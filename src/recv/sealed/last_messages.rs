@@ -15,7 +15,7 @@ use crate::message::{FrameType, SealedHeader};
 use crate::mqtt::Message;
 use crate::name::list;
 use crate::peers::LinkPeers;
-use crate::recv::delivery::{Completion, Delivery, Joint, Metadata};
+use crate::recv::delivery::{Completion, Delivery, Joint, LineKind, Metadata};
 use crate::recv::incoming::{Disposition, GivenUp, IncomingStreams, none_retained};
 use crate::report::Reporter;
 use crate::sessions::LinkSessions;
@@ -142,7 +142,7 @@ impl<'a> LastMessages<'a> {
                 continue;
             }
             let (received, sent) = (SystemTime::now(), opened.head.sent);
-            let metadata = || Metadata::Sealed { peer, stream, seq, is_will: false, received, sent };
+            let metadata = || Metadata::Sealed { peer, stream, seq, kind: LineKind::Input, received, sent };
             let metadata = self.with_metadata.then(metadata);
             deliveries.push_back(Delivery::new(opened.stream, data, Joint::Ends, metadata, Completion::default()));
         }

@@ -59,7 +59,7 @@ use bytes::{Buf, BufMut, BytesMut};
 use self::admissions::Admission;
 pub(super) use self::last_messages::LastMessages;
 use self::received_streams::ReceivedStreams;
-use super::delivery::{Completion, Delivery, Joint, Metadata};
+use super::delivery::{Completion, Delivery, Joint, LineKind, Metadata};
 use super::incoming::Disposition;
 use super::left_messages::LeftMessage;
 use crate::cache::JournalEntry;
@@ -239,7 +239,7 @@ impl<'a> SealedStreams<'a> {
             ..Completion::default()
         };
         let joint = if opened.head.content.ends_chain() { Joint::Ends } else { Joint::Continues };
-        Disposition::Deliver(self.delivery(opened, joint, completion))
+        Disposition::Deliver(self.delivery(opened, (joint, LineKind::Input), completion))
     }
 
     /// What the broker says for a sender that lost its connection: one line, after what was written of its stream.
@@ -270,18 +270,18 @@ impl<'a> SealedStreams<'a> {
         prior.push(JournalEntry::Will { stream, next });
         self.received.log.wills.insert((stream, next));
         let completion = Completion { prior, receipt: Some(receipt), ..Completion::default() };
-        Disposition::Deliver(self.delivery(opened, Joint::Alone, completion))
+        Disposition::Deliver(self.delivery(opened, (Joint::Alone, LineKind::Will), completion))
     }
 
-    /// The accepted message, with all that is owed for it.
-    fn delivery(&mut self, opened: &Opened, joint: Joint, completion: Completion) -> Delivery {
+    /// The accepted message, with how it is printed and all that is owed for it.
+    fn delivery(&mut self, opened: &Opened, (joint, kind): (Joint, LineKind), completion: Completion) -> Delivery {
         let mut data = self.plaintext.split().freeze();
         data.advance(completion.offset);
         let metadata = self.with_metadata.then(|| Metadata::Sealed {
             peer: self.received.sessions.loaded_peer_name(&opened.peer),
             stream: opened.stream.number,
             seq: opened.seq,
-            is_will: joint == Joint::Alone,
+            kind,
             received: SystemTime::now(),
             sent: opened.head.sent,
         });

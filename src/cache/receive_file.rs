@@ -151,7 +151,8 @@ impl<'a> StateLine<'a> {
         Some(())
     }
 
-    /// Takes a word that a reader may ignore.
+    /// Takes a word that a reader may ignore. One that this version writes and forgets to read would pass in silence:
+    /// `tests/entries.rs` reads each.
     fn note(&mut self, word: &str, session: Option<SessionId>, state: &mut ReceiveState) -> Option<()> {
         if let Some(time) = word.strip_prefix(TIME) {
             self.at = Some(time.parse().ok()?);

@@ -1,9 +1,14 @@
 //! What was received on a link, and what changes it. As text it is in [`super::receive_file`].
 //!
-//! What `--status` is to show of it goes this way: an entry of a `Completion` (`recv/delivery.rs`) is a [`JournalEntry`],
-//! which is added to [`Counters`] here, and to [`Totals`] once its session is gone. `receive_file.rs` writes both as
-//! text; a word that an older version does not know is optional there, or the file is of a later version. `cache/status.rs`
-//! reads them, and `pair/status/` prints them as table (80 columns), JSON and metrics.
+//! What `--status` is to show of it goes this way:
+//!
+//! 1. A [`JournalEntry`], which the run puts into `Completion::prior` (`recv/delivery.rs`), or which follows from its
+//!    progress. [`ReceiveState::apply`] adds it to [`Counters`], and [`Counters::totals`] to [`Totals`] once its session is gone.
+//! 2. `receive_file.rs` has two words for it: one of the entry (`put_entry`, read by `note` or `entry`), and one of the snapshot
+//!    (`encode`). A word that begins with `+` is optional: an older version ignores it; with any other word the file is of a
+//!    later version. `t` has a fixed number of values, so a new counter is a word of its own. In `+past=` (`totals.rs`) it is one
+//!    more value at the end, which may be absent when it is read. Tested: `tests/entries.rs`, an example of each entry.
+//! 3. `cache/status.rs` reads it, and `pair/status/` prints it as table (80 columns), JSON and metrics.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;

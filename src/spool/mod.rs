@@ -244,7 +244,7 @@ impl Spool {
     /// for a day, or the spool is half full and will not be `draining` soon.
     pub(crate) fn due_warning(&mut self, draining: bool, now: u64) -> Option<&'static str> {
         let is_half_full = !draining && self.tail.is_half_full();
-        let due = !self.is_empty() && self.backlog.is_due(is_half_full, now);
+        let due = self.pending().has_data() && self.backlog.is_due(is_half_full, now);
         due.then_some(if is_half_full { "it is half full" } else { "nothing was delivered for a day" })
     }
 

@@ -18,6 +18,7 @@ use crate::stream::{Continues, EndedStream, FIRST_SIDE_STREAM, Origin, Progress,
 use crate::suite::Suite;
 
 mod crash;
+mod entries;
 mod journal;
 mod keys;
 mod on_demand;

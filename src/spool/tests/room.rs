@@ -57,6 +57,9 @@ fn a_person_hears_once_a_day_of_what_waits_for_a_day_or_fills_half_the_spool() {
     assert_eq!(spool.due_warning(false, 4 * DAY + 1), None);
     spool.acknowledge(3).unwrap();
     assert_eq!(spool.due_warning(false, 6 * DAY), None, "nothing waits");
+    put(&mut spool, b"");
+    assert_eq!(spool.due_warning(false, 7 * DAY), None, "no data waits");
+    assert_eq!(spool.due_warning(false, 9 * DAY), None, "no data waits");
 }
 
 #[test]

@@ -7,15 +7,13 @@ use aes::Aes256;
 use aes::cipher::block_padding::Pkcs7;
 use aes::cipher::common::InnerInit;
 use aes::cipher::{BlockModeDecrypt, BlockModeEncrypt, InnerIvInit, KeyInit};
-use aes_gcm::Aes256Gcm;
-use aes_gcm::aead::AeadInOut;
-use aes_gcm::aead::inout::InOutBuf;
 use bytes::{BufMut, BytesMut};
 use hmac::{Hmac, Mac};
 use rand::CryptoRng;
 use sha2::Sha512;
 
 use crate::Rejected;
+use crate::gcm::{Gcm, NONCE_LEN, TAG_LEN as GCM_TAG_LEN};
 use crate::secret::{Key, Traffic};
 use crate::suite::Suite;
 
@@ -25,8 +23,6 @@ pub const HEADER_LEN: usize = 20;
 const BLOCK_LEN: usize = 16;
 /// Where the header has the seq, which is never the same twice under one key: GCM's nonce is it, after zeros.
 const SEQ_RANGE: std::ops::Range<usize> = 16..HEADER_LEN;
-pub(crate) const NONCE_LEN: usize = 12;
-const GCM_TAG_LEN: usize = 16;
 const MAC_KEY_LEN: usize = 32;
 const MAC_TAG_LEN: usize = 32;
 const KEY_FITS_SUITE: &str = "the key has the length its suite asks for";
@@ -38,7 +34,7 @@ pub struct Cipher {
 }
 
 enum SuiteKeys {
-    Gcm(Box<Aes256Gcm>),
+    Gcm(Gcm),
     /// Encrypt-then-MAC.
     EtM {
         mac: Box<Hmac<Sha512>>,
@@ -87,11 +83,19 @@ impl Cipher {
     pub fn new(suite: Suite, key: &Key<Traffic>) -> Self {
         let key = key.expose();
         let keys = match suite {
-            Suite::Gcm => SuiteKeys::Gcm(Box::new(Aes256Gcm::new_from_slice(key).expect(KEY_FITS_SUITE))),
+            Suite::Gcm => SuiteKeys::Gcm(Gcm::new(key.try_into().expect(KEY_FITS_SUITE))),
             Suite::Cbc => SuiteKeys::etm(key, BlockMode::Cbc),
             Suite::Ecb => SuiteKeys::etm(key, BlockMode::Ecb),
         };
         Self { keys, suite }
+    }
+
+    /// The key for each way in which this processor can compute the suite.
+    #[cfg(test)]
+    pub(crate) fn each(suite: Suite, key: &Key<Traffic>) -> Vec<Self> {
+        let Suite::Gcm = suite else { return vec![Self::new(suite, key)] };
+        let keys = Gcm::each(key.expose().try_into().expect(KEY_FITS_SUITE));
+        keys.into_iter().map(|gcm| Self { keys: SuiteKeys::Gcm(gcm), suite }).collect()
     }
 
     /// Bytes between the header and the plaintext that [`Cipher::seal`] fills in: CBC's IV, else none.
@@ -152,9 +156,7 @@ impl Cipher {
         match &self.keys {
             SuiteKeys::Gcm(gcm) => {
                 let (header, body) = message.split_at_mut(associated_len);
-                let tag = gcm
-                    .encrypt_inout_detached(&nonce.into(), header, InOutBuf::from(body))
-                    .expect("a packet is shorter than GCM's limit");
+                let tag = gcm.seal(&nonce, header, body);
                 message.put_slice(&tag);
             }
             SuiteKeys::EtM { mac, block, mode } => {
@@ -195,16 +197,10 @@ impl Cipher {
         body: &[u8],
         plaintext: &mut BytesMut,
     ) -> Result<(), Rejected> {
-        let start = plaintext.len();
         match &self.keys {
             SuiteKeys::Gcm(gcm) => {
                 let (ciphertext, tag) = body.split_last_chunk::<GCM_TAG_LEN>().ok_or(Rejected::Length)?;
-                plaintext.resize(start + ciphertext.len(), 0);
-                let buffers = InOutBuf::new(ciphertext, &mut plaintext[start..]).expect("both are of one length");
-                gcm.decrypt_inout_detached(&nonce.into(), header, buffers, tag.into()).map_err(|_| {
-                    plaintext.truncate(start);
-                    Rejected::NotAuthentic
-                })
+                gcm.open(&nonce, header, ciphertext, tag, plaintext)
             }
             SuiteKeys::EtM { mac, block, mode } => {
                 let (sealed, tag) = body.split_last_chunk::<MAC_TAG_LEN>().ok_or(Rejected::Length)?;
@@ -213,6 +209,7 @@ impl Cipher {
                     return Err(Rejected::Length);
                 }
                 etm_tag(mac, header, sealed).verify_truncated_left(tag).map_err(|_| Rejected::NotAuthentic)?;
+                let start = plaintext.len();
                 plaintext.resize(start + ciphertext.len(), 0);
                 let len = mode.decrypt(block, iv, ciphertext, &mut plaintext[start..]);
                 plaintext.truncate(start + len.unwrap_or(0));

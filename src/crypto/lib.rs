@@ -10,6 +10,7 @@
 
 pub mod cipher;
 pub mod exchange;
+mod gcm;
 pub mod key_tree;
 #[cfg(feature = "legacy")]
 pub mod legacy;

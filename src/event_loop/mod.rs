@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 pub(crate) use self::event::{BrokerEvent, Stop};
-use self::outages::{Reachability, contested};
+use self::outages::{OutageReports, Reachability, contested};
 pub(crate) use self::progress::{ProgressMeter, RunProgress};
 use crate::Result;
 use crate::mqtt::{self, Client, Qos, Refusal, Refused};
@@ -57,8 +57,7 @@ pub(crate) struct EventLoop<'a> {
     reachability: Reachability,
     /// The run has the refusal of the connection whose loss comes next, and reports that.
     is_refused: bool,
-    /// Short connections since the last one that lasted.
-    short_connections: u32,
+    outages: OutageReports,
     /// What another process wakes this one with, and whether it did.
     bell: Option<(OwnedFd, bool)>,
     /// Of a run that can tell how far it has come.
@@ -78,7 +77,7 @@ impl<'a> EventLoop<'a> {
             paused: false,
             reachability: Reachability::Unknown,
             is_refused: false,
-            short_connections: 0,
+            outages: OutageReports::default(),
             bell: None,
             meter: None,
         }

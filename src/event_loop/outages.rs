@@ -1,4 +1,4 @@
-//! Outages of the broker: what is told of them, each once, and what the run's errors say of one.
+//! Outages of the broker: what is told of them, each cause once, and what the run's errors say of one.
 
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,9 @@ const MIN_LASTING_TIME: Duration = Duration::from_secs(5);
 /// a log.
 const MAX_SHORT_REPORTED: u32 = 3;
 
+/// Causes that are told until a connection lasts. The network can make up as many as it likes.
+const MAX_CAUSES: usize = 8;
+
 pub(super) fn contested(times: u32) -> String {
     format!(
         "the broker dropped the connection {times} times in a row: \
@@ -26,9 +29,44 @@ pub(super) enum Reachability {
     Unknown,
     /// Connected since then; `after` is the outage before, if it is not over until a subscription is accepted.
     Connected { since: Instant, after: Option<Outage> },
-    /// The connection was lost, or the last attempt failed, for this reason. The user was told: once per outage,
+    /// The connection was lost, or the last attempt failed, for this reason. The user was told: once per outage and cause,
     /// however many attempts fail.
     Lost(Outage),
+}
+
+/// What was told since the last connection that lasted.
+#[derive(Default)]
+pub(super) struct OutageReports {
+    /// Short connections since then.
+    short_connections: u32,
+    /// Of each cause, one.
+    told: Vec<Outage>,
+}
+
+impl OutageReports {
+    /// A connection of this age ended.
+    fn connection_ended(&mut self, age: Duration) {
+        if age >= MIN_LASTING_TIME {
+            *self = Self::default();
+        } else {
+            self.short_connections = self.short_connections.saturating_add(1);
+        }
+    }
+
+    /// Notes an outage, which begins with this or is the one that has begun; returns whether it is to be told.
+    fn is_due(&mut self, outage: &Outage, begins: bool) -> bool {
+        let is_known = self.told.iter().any(|told| told.has_cause_of(outage));
+        let is_change = !is_known && self.told.len() < MAX_CAUSES;
+        if is_change {
+            self.told.push(outage.clone());
+        }
+        is_change || begins && self.short_connections <= MAX_SHORT_REPORTED
+    }
+
+    /// What the run waits for.
+    fn awaited(&self) -> &'static str {
+        if self.short_connections >= MAX_SHORT_REPORTED { "a connection that lasts" } else { "the broker" }
+    }
 }
 
 impl EventLoop<'_> {
@@ -41,7 +79,7 @@ impl EventLoop<'_> {
         let after = before.filter(Outage::is_at_subscribe);
         self.report.verbose(format_args!("connected to {}", self.broker.remote()));
         self.show_connected();
-        if was_lost && after.is_none() && self.short_connections < MAX_SHORT_REPORTED {
+        if was_lost && after.is_none() && self.outages.short_connections < MAX_SHORT_REPORTED {
             self.report.info("connected again");
         }
         self.reachability = Reachability::Connected { since: Instant::now(), after };
@@ -63,21 +101,20 @@ impl EventLoop<'_> {
     }
 
     pub(super) fn disconnected(&mut self, outage: Outage) {
-        let is_known = match &self.reachability {
-            Reachability::Unknown => false,
-            Reachability::Connected { after, .. } => after.as_ref() == Some(&outage),
-            Reachability::Lost(_) => true,
+        let begins = match &self.reachability {
+            Reachability::Unknown => true,
+            Reachability::Connected { after, .. } => after.as_ref() != Some(&outage),
+            Reachability::Lost(_) => false,
         };
-        let is_new = !std::mem::take(&mut self.is_refused) && !is_known;
         self.report.service_status(format_args!("not connected: {outage}"));
-        if let Reachability::Connected { since, .. } = self.reachability {
-            let is_short = since.elapsed() < MIN_LASTING_TIME;
-            self.short_connections = if is_short { self.short_connections.saturating_add(1) } else { 0 };
+        if let Reachability::Connected { since, after } = &self.reachability {
+            // However long the broker takes for that, the outage before it is not over.
+            self.outages.connection_ended(if after.is_none() { since.elapsed() } else { Duration::ZERO });
         }
-        if is_new && self.short_connections <= MAX_SHORT_REPORTED {
-            let is_last = self.short_connections == MAX_SHORT_REPORTED;
-            let what = if is_last { "a connection that lasts" } else { "the broker" };
-            self.report.info(format_args!("{outage}; waiting for {what}"));
+        let is_due = self.outages.is_due(&outage, begins);
+        // The run reports a refusal.
+        if !std::mem::take(&mut self.is_refused) && is_due {
+            self.report.info(format_args!("{outage}; waiting for {}", self.outages.awaited()));
             if let Some(hint) = outage.hint() {
                 self.report.info(format_args!("hint: {hint}"));
             }
@@ -87,11 +124,11 @@ impl EventLoop<'_> {
 
     /// Something came from the broker: after short connections that were not reported any more, this one may last.
     pub(super) fn report_lasting(&mut self) {
-        if self.short_connections >= MAX_SHORT_REPORTED
+        if self.outages.short_connections >= MAX_SHORT_REPORTED
             && let Reachability::Connected { since, .. } = self.reachability
             && since.elapsed() >= MIN_LASTING_TIME
         {
-            self.short_connections = 0;
+            self.outages = OutageReports::default();
             self.report.info("connected again");
         }
     }
@@ -127,5 +164,80 @@ impl EventLoop<'_> {
             Some(outage) => outage.explain(error),
             None => error,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::mqtt::{Client, ClientOptions, Endpoint};
+    use crate::report::tests::Said;
+    use crate::report::{Level, Reporter};
+    use crate::stdio::Signals;
+
+    /// Of a run, what is told of these outages: `""` for a connection that is accepted and lasts, `"short"` for one that does
+    /// not. `"refused topic"` is one that a subscription ends.
+    fn told(outages: &[&str]) -> Vec<String> {
+        let said = Said::default();
+        let report = Reporter::to("sts-test", Level::Info, Box::new(said.clone()));
+        let (signals, _sent) = Signals::simulated();
+        let endpoint = Endpoint::tcp(Ipv4Addr::LOCALHOST.to_string(), 1);
+        let client = Client::new(endpoint, ClientOptions::new("outages")).unwrap();
+        let mut events = EventLoop::new(client, signals, &report);
+        for outage in outages {
+            match *outage {
+                "" | "short" => {
+                    events.connected();
+                    if let Reachability::Connected { since, .. } = &mut events.reachability
+                        && outage.is_empty()
+                    {
+                        *since = since.checked_sub(MIN_LASTING_TIME).unwrap();
+                    }
+                }
+                "refused topic" => events.disconnected(Outage::at_subscribe("refused topic")),
+                outage => events.disconnected(outage.into()),
+            }
+        }
+        let said = said.take();
+        let lines = said.lines().filter_map(|line| line.split_once(": ").map(|(_, line)| line.to_owned()));
+        lines.filter(|line| line.contains("; waiting for")).collect()
+    }
+
+    #[test]
+    fn each_cause_of_an_outage_is_told_once() {
+        let causes = ["refused", "refused", "wrong password", "refused", "no TLS", "wrong password", "no TLS"];
+        let expected = ["refused", "wrong password", "no TLS"].map(|why| format!("{why}; waiting for the broker"));
+        assert_eq!(told(&causes), expected);
+        let twice = [&causes[..], &[""], &causes].concat();
+        assert_eq!(told(&twice), [&expected[..], &expected].concat());
+    }
+
+    #[test]
+    fn causes_without_number_and_connections_that_do_not_last_fill_no_log() {
+        let made_up: Vec<String> = (0..100).map(|number| format!("made up {number}")).collect();
+        assert_eq!(told(&made_up.iter().map(String::as_str).collect::<Vec<_>>()).len(), MAX_CAUSES);
+        let flapping = ["short", "closed", "refused"].repeat(100);
+        let lines = told(&flapping);
+        let waits: Vec<_> = lines.iter().map(String::as_str).collect();
+        let broker = ["closed; waiting for the broker", "refused; waiting for the broker"];
+        assert_eq!(waits, [&broker[..], &[broker[0], "closed; waiting for a connection that lasts"]].concat());
+    }
+
+    #[test]
+    fn what_ends_each_connection_at_its_subscription_is_told_once_however_long_that_takes() {
+        let expected = ["refused topic; waiting for the broker"];
+        for connected in ["", "short"] {
+            assert_eq!(told(&[connected, "refused topic"].repeat(10)), expected);
+        }
+    }
+
+    #[test]
+    fn a_change_of_the_cause_is_told_also_after_connections_that_did_not_last() {
+        let flapping = [&["short", "closed"].repeat(10)[..], &["refused"; 10]].concat();
+        let lines = told(&flapping);
+        assert_eq!(lines.iter().filter(|line| line.starts_with("closed")).count(), 3);
+        assert_eq!(lines.last().unwrap(), "refused; waiting for a connection that lasts");
     }
 }

@@ -21,8 +21,7 @@ const PLAIN_PORT: &str = "`port` must be the broker's port for MQTT without TLS,
 pub struct Outage {
     why: String,
     hint: Option<String>,
-    /// The broker ended the connection since it does not grant a topic filter.
-    is_at_subscribe: bool,
+    obstacle: Obstacle,
 }
 
 impl Outage {
@@ -37,7 +36,7 @@ impl Outage {
         let known = lost.hint_text().map(str::to_owned);
         let node = endpoint.at_node(lost.node().unwrap_or(0));
         let (why, hint) = (format!("{}{when}", at_place(endpoint, lost)), known.or_else(|| hint(obstacle, &node)));
-        Self { why, hint, is_at_subscribe: false }
+        Self { why, hint, obstacle }
     }
 
     /// A connection was lost that the broker had accepted: it is known to be one.
@@ -45,8 +44,7 @@ impl Outage {
         let known = lost.hint_text().map(str::to_owned);
         let taken_over =
             || (lost.obstacle() == Obstacle::TakenOver).then(|| hint(Obstacle::TakenOver, endpoint)).flatten();
-        let is_at_subscribe = lost.obstacle() == Obstacle::Subscription;
-        Self { why: at_place(endpoint, lost), hint: known.or_else(taken_over), is_at_subscribe }
+        Self { why: at_place(endpoint, lost), hint: known.or_else(taken_over), obstacle: lost.obstacle() }
     }
 
     /// The error of a run that ends for this reason alone.
@@ -65,6 +63,12 @@ impl Outage {
         }
     }
 
+    /// As of a connection that the broker ended since it does not grant a topic filter.
+    #[cfg(test)]
+    pub(crate) fn at_subscribe(why: &str) -> Self {
+        Self { obstacle: Obstacle::Subscription, ..why.into() }
+    }
+
     /// Adds one more guess at what to check.
     #[must_use]
     pub(super) fn or_hint(mut self, hint: impl fmt::Display) -> Self {
@@ -77,7 +81,17 @@ impl Outage {
 
     /// Whether the next connection will end in the same way unless the broker grants what was subscribed.
     pub(crate) fn is_at_subscribe(&self) -> bool {
-        self.is_at_subscribe
+        self.obstacle == Obstacle::Subscription
+    }
+
+    /// Whether both have the same cause, whatever node, address or time their texts name.
+    pub(crate) fn has_cause_of(&self, other: &Self) -> bool {
+        self.obstacle == other.obstacle
+            && match self.obstacle {
+                Obstacle::Tls => self.hint == other.hint,
+                Obstacle::Other => self.why == other.why,
+                _ => true,
+            }
     }
 
     /// What to check, where that can be guessed.
@@ -89,7 +103,7 @@ impl Outage {
 
 impl From<&str> for Outage {
     fn from(why: &str) -> Self {
-        Self { why: why.to_owned(), hint: None, is_at_subscribe: false }
+        Self { why: why.to_owned(), hint: None, obstacle: Obstacle::Other }
     }
 }
 
@@ -256,3 +270,20 @@ mod tests {
         assert_eq!(Outage::after_connack(&Endpoint::tcp("broker", 8883), &told).hint(), Some("set `host = b2`"));
     }
 }
+    #[test]
+    fn a_cause_is_the_same_at_another_node_and_time_and_differs_between_failures_of_tls() {
+        let at = |place: &str, obstacle, why: &str, hint: Option<&str>| {
+            let lost = ConnectionLost::at(obstacle, why).hint_if(hint).at_place(place, 0);
+            Outage::before_connack(&Endpoint::tcp("broker", 8883), &lost)
+        };
+        let clock = Some("set the clock");
+        let early = at("a:1", Obstacle::Tls, "the clock says 00:00:01", clock);
+        assert!(early.has_cause_of(&at("b:1", Obstacle::Tls, "the clock says 00:00:02", clock)));
+        assert!(!early.has_cause_of(&at("a:1", Obstacle::Tls, "unknown issuer", Some("set `ca_file`"))));
+        let refused = at("a:1", Obstacle::Refused, "refused", None);
+        assert!(refused.has_cause_of(&at("b:1", Obstacle::Refused, "refused (127.0.0.1)", None)));
+        assert!(!refused.has_cause_of(&early));
+        let busy = at("a:1", Obstacle::Other, "server busy", None);
+        assert!(busy.has_cause_of(&busy) && !busy.has_cause_of(&at("a:1", Obstacle::Other, "banned", None)));
+    }
+

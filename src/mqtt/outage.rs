@@ -178,11 +178,25 @@ fn tls_or_plain(endpoint: &Endpoint) -> String {
     over_tls(endpoint).unwrap_or_else(|| PLAIN_PORT.to_owned())
 }
 
-/// What to write where a broker speaks TLS; `None` where this build does not.
+/// What to write where a broker speaks TLS; `None` where this build does not. The other URL is for what may be above TLS.
 fn over_tls(endpoint: &Endpoint) -> Option<String> {
     let over = Endpoint { tls: Some(TlsOptions::default()), ..endpoint.clone() };
-    let path = over.web_socket.as_deref().unwrap_or_default();
-    over.missing_layer().is_none().then(|| format!("for TLS: url = {}://{endpoint}{path}", over.scheme()))
+    let other = other_url(&over).map(|other| format!(", or {other}")).unwrap_or_default();
+    over.missing_layer().is_none().then(|| format!("for TLS: url = {}{other}", url(&over)))
+}
+
+/// The URL of an endpoint with one node.
+fn url(endpoint: &Endpoint) -> String {
+    format!("{}://{endpoint}{}", endpoint.scheme(), endpoint.web_socket.as_deref().unwrap_or_default())
+}
+
+/// The URL to write instead of that of this endpoint if its port is not for WebSocket, or if it is.
+fn other_url(endpoint: &Endpoint) -> Option<String> {
+    let is_not = endpoint.web_socket.is_some();
+    let web_socket = (!is_not).then(|| DEFAULT_PATH.to_owned());
+    let other = Endpoint { web_socket, ..endpoint.clone() };
+    let is_possible = other.missing_layer().is_none() && matches!(other.address, BrokerAddress::Tcp(_));
+    is_possible.then(|| format!("{} if this port is {}for WebSocket", url(&other), if is_not { "not " } else { "" }))
 }
 
 /// What to write where a server speaks HTTP on a port for MQTT.
@@ -205,7 +219,10 @@ fn web_socket(endpoint: &Endpoint) -> String {
 fn upgrade(status: Option<u16>, endpoint: &Endpoint) -> String {
     let path = endpoint.web_socket.as_deref().unwrap_or_default();
     match status {
-        None => "check the port in `url`: it must be the broker's port for WebSocket".to_owned(),
+        None => {
+            let other = other_url(endpoint).map(|other| format!("; write url = {other}")).unwrap_or_default();
+            format!("check the port in `url`: it must be the broker's port for WebSocket{other}")
+        }
         Some(401 | 403 | 407) => {
             format!("a web server refuses this device: it may want an HTTP login, or a path other than {path} in `url`")
         }
@@ -262,15 +279,6 @@ mod tests {
     }
 
     #[test]
-    fn what_was_a_broker_once_is_not_doubted() {
-        let reset = ConnectionLost::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
-        let outage = Outage::after_connack(&Endpoint::tcp("broker", 8883), &reset);
-        assert_eq!((outage.to_string(), outage.hint()), ("broker:8883: connection reset".to_owned(), None));
-        let told = ConnectionLost::new("moved").hint("set `host = b2`");
-        assert_eq!(Outage::after_connack(&Endpoint::tcp("broker", 8883), &told).hint(), Some("set `host = b2`"));
-    }
-}
-    #[test]
     fn a_cause_is_the_same_at_another_node_and_time_and_differs_between_failures_of_tls() {
         let at = |place: &str, obstacle, why: &str, hint: Option<&str>| {
             let lost = ConnectionLost::at(obstacle, why).hint_if(hint).at_place(place, 0);
@@ -287,3 +295,12 @@ mod tests {
         assert!(busy.has_cause_of(&busy) && !busy.has_cause_of(&at("a:1", Obstacle::Other, "banned", None)));
     }
 
+    #[test]
+    fn what_was_a_broker_once_is_not_doubted() {
+        let reset = ConnectionLost::from(std::io::Error::from(std::io::ErrorKind::ConnectionReset));
+        let outage = Outage::after_connack(&Endpoint::tcp("broker", 8883), &reset);
+        assert_eq!((outage.to_string(), outage.hint()), ("broker:8883: connection reset".to_owned(), None));
+        let told = ConnectionLost::new("moved").hint("set `host = b2`");
+        assert_eq!(Outage::after_connack(&Endpoint::tcp("broker", 8883), &told).hint(), Some("set `host = b2`"));
+    }
+}

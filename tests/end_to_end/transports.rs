@@ -105,6 +105,54 @@ fn what_is_no_web_socket_is_told_with_the_part_of_the_url_to_check() {
     }
 }
 
+/// A hint says what was found at the port, where the answer shows that, and always what to write.
+#[test]
+fn each_scheme_at_the_port_of_another_one_is_told_with_the_url_to_write() {
+    let authority = Authority::new();
+    let files = authority.sign("broker", Kind::Good);
+    let broker = Broker::on_all_transports(&files);
+    let secure = Broker::with_lines(Options::default(), &tls::with(&files, ""));
+    let port = |url: &str| url.split(':').nth(2).unwrap().trim_end_matches("/mqtt").to_owned();
+    let [mqtt, ws, _, wss] = broker.urls().map(|url| if url.starts_with("unix") { url } else { port(&url) });
+    let mqtts = secure.port().to_string();
+    let found_tls = "the broker speaks TLS on this port";
+    let cases: [(&str, &str, &[&str]); 12] = [
+        ("mqtt", &mqtts, &[found_tls, "for TLS: url = mqtts://localhost:PORT, or wss://localhost:PORT/mqtt if"]),
+        ("mqtt", &wss, &[found_tls, "for TLS: url = mqtts://localhost:PORT, or wss://localhost:PORT/mqtt if"]),
+        ("mqtt", &ws, &["the answer is HTTP", "url = ws://localhost:PORT/mqtt"]),
+        ("mqtts", &mqtt, &["without an answer to the TLS handshake", "if it has none: url = mqtt://localhost:PORT,"]),
+        ("mqtts", &wss, &["the answer is HTTP", "url = wss://localhost:PORT/mqtt"]),
+        ("mqtts", &ws, &["the answer is HTTP", "WebSocket without TLS: url = ws://localhost:PORT/mqtt,"]),
+        ("ws", &mqtt, &["request for WebSocket", "write url = mqtt://localhost:PORT if"]),
+        ("ws", &mqtts, &[found_tls, "for TLS: url = wss://localhost:PORT/mqtt, or mqtts://localhost:PORT if"]),
+        ("ws", &wss, &[found_tls, "for TLS: url = wss://localhost:PORT/mqtt,"]),
+        (
+            "wss",
+            &mqtt,
+            &["without an answer to the TLS", "url = ws://localhost:PORT/mqtt, or mqtt://localhost:PORT if"],
+        ),
+        ("wss", &mqtts, &["request for WebSocket", "write url = mqtts://localhost:PORT if"]),
+        ("wss", &ws, &["the answer is HTTP", "WebSocket without TLS: url = ws://localhost:PORT/mqtt,"]),
+    ];
+    let (device, ca) = (tls::device(broker.port(), &[]), format!("ca_file={}", tls::text(&authority.file())));
+    let running = cases.map(|(scheme, port, said)| {
+        let path = if scheme.starts_with("ws") { "/mqtt" } else { "" };
+        let url = format!("url={scheme}://localhost:{port}{path}");
+        let trust = ["-o", &ca];
+        let trust = if matches!(scheme, "mqtts" | "wss") { &trust[..] } else { &[] };
+        (
+            Process::spawn_with(device.send(&[&["-o", "port=", "-o", &url][..], trust, &[LINK]].concat()), "x\n"),
+            port,
+            said,
+        )
+    });
+    for (tool, port, said) in running {
+        for said in said {
+            tool.wait_for(&said.replace("PORT", port));
+        }
+    }
+}
+
 #[test]
 fn a_node_that_is_down_or_says_nothing_is_passed() {
     let broker = Broker::start();
@@ -248,4 +296,21 @@ fn a_node_with_a_certificate_that_expired_is_passed() {
         pair.carries(&[], b"around\n");
     }
     assert_eq!(brokers[0].times_logged("New client connected"), 0);
+}
+
+#[test]
+fn a_cluster_without_an_acceptable_certificate_is_told_node_by_node_with_what_to_do() {
+    let authority = Authority::new();
+    let brokers = [Kind::Expired, Kind::Of("other.example")]
+        .map(|kind| Broker::with_lines(Options::default(), &tls::with(&authority.sign("broker", kind), "")));
+    let [expired, foreign] = brokers.each_ref().map(|broker| format!("localhost:{}", broker.port()));
+    let device = tls::device(brokers[0].port(), &[("ca_file", tls::text(&authority.file()))]);
+    let said = [
+        format!("{expired}: the broker's certificate expired on 2004-05-06"),
+        format!("{foreign}: the broker's certificate is for other.example, not for localhost"),
+        format!("{expired}: renew the certificate on the broker"),
+        format!("{foreign}: set `host`"),
+    ];
+    let url = format!("url=mqtts://{expired},{foreign}");
+    device.send_all(&["-o", "port=", "-o", &url], "x\n").failed(&[69], &said.each_ref().map(String::as_str));
 }

@@ -36,7 +36,21 @@ impl Failures {
         let others = others.iter().map(|node| format!("; {node}: {}", self.at(node)));
         let why = self.at(first) + &others.collect::<String>();
         let finality = self.0.iter().map(|failure| failure.lost.finality()).min()?;
-        Some(last.lost.clone().retold(why, finality).at_place(first, last.index))
+        let hint = self.hints().or_else(|| last.lost.hint_text().map(str::to_owned));
+        Some(last.lost.clone().retold(why, finality).hint_if(hint).at_place(first, last.index))
+    }
+
+    /// What to do at each node, if that is not the same at all of them.
+    fn hints(&self) -> Option<String> {
+        let mut hints: Vec<(&str, &str)> = Vec::new();
+        for NodeFailure { node, lost, .. } in &self.0 {
+            if let Some(hint) = lost.hint_text().filter(|hint| !hints.contains(&(node, hint))) {
+                hints.push((node, hint));
+            }
+        }
+        let differ = hints.iter().any(|(_, hint)| *hint != hints[0].1);
+        let shown = hints.iter().map(|(node, hint)| format!("{node}: {hint}"));
+        differ.then(|| shown.collect::<Vec<_>>().join("; "))
     }
 
     /// What failed at one node: each reason with the addresses that it is of.
@@ -91,6 +105,20 @@ mod tests {
         ] {
             all.push(("a:1", 0), None, ConnectionLost::new("no").retold("no".to_owned(), finality));
             assert_eq!(all.summary().unwrap().finality(), expected);
+        }
+    }
+
+    #[test]
+    fn hints_name_their_node_unless_they_are_the_same() {
+        let mut all = Failures::default();
+        for (node, hint, expected) in [
+            ("a:1", Some("renew"), Some("renew")),
+            ("b:2", Some("renew"), Some("renew")),
+            ("c:3", None, None),
+            ("d:4", Some("set `host`"), Some("a:1: renew; b:2: renew; d:4: set `host`")),
+        ] {
+            all.push((node, 0), None, ConnectionLost::new("no").hint_if(hint));
+            assert_eq!(all.summary().unwrap().hint_text(), expected);
         }
     }
 

@@ -48,7 +48,10 @@ impl Layers {
         Ok(Self {
             proxy: endpoint.proxy.clone(),
             #[cfg(feature = "tls")]
-            tls: endpoint.tls.clone().map(TlsLayer::new).transpose()?,
+            tls: match endpoint.tls.clone() {
+                Some(options) => Some(TlsLayer::new(options)?.below_web_socket(endpoint.web_socket.clone())),
+                None => None,
+            },
             #[cfg(feature = "websocket")]
             web_socket: endpoint.web_socket.clone(),
             #[cfg(feature = "websocket")]

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 
 use super::client_certificate::ClientCertificate;
+use super::plain_port::PlainPort;
 use super::verifier::{Authorities, BrokerVerifier};
 use crate::mqtt::connection_lost::{ConnectionLost, Obstacle};
-use crate::mqtt::endpoint::MQTTS_PORT;
 use crate::mqtt::foreign_protocol;
 use crate::mqtt::tls_options::KeyPin;
 use crate::text::{escape, tame};
@@ -36,8 +36,7 @@ const COMPARE: &str = "if the broker itself shows the same one (openssl x509 -in
 /// Finds words for what rustls says, with what is known of the broker.
 #[derive(Clone, Debug)]
 pub(super) struct Judge {
-    /// `HOST:PORT`.
-    pub(super) broker: String,
+    pub(super) port: PlainPort,
     pub(super) verifier: Arc<BrokerVerifier>,
     pub(super) certificate: Arc<ClientCertificate>,
 }
@@ -67,24 +66,18 @@ impl Judge {
         }
         let why = "the broker closed the connection without an answer to the TLS handshake";
         // A broker without TLS does so, but one that starts or fails over does, too.
-        ConnectionLost::at(Obstacle::Closed, why).hint(self.plain_url()).final_if_repeated()
+        ConnectionLost::at(Obstacle::Closed, why).hint(self.port.hint(false)).final_if_repeated()
     }
 
     /// The other end does not speak TLS.
     fn plain(&self, first: &[u8]) -> ConnectionLost {
-        let what = match foreign_protocol::recognize(first) {
+        let known = foreign_protocol::recognize(first);
+        let is_http = known.as_ref().is_some_and(|known| known.obstacle() == Obstacle::Http);
+        let what = match known {
             Some(known) => known.to_string(),
             None => format!("it begins with {}", escape(&first[..first.len().min(MAX_FIRST_SHOWN)])),
         };
-        failed(format!("the answer is not TLS: {what}")).hint(self.plain_url()).final_one()
-    }
-
-    fn plain_url(&self) -> String {
-        let broker = &self.broker;
-        format!(
-            "set `port` to the broker's port for TLS, usually {MQTTS_PORT}; if it has none: url = mqtt://{broker}, \
-             which sends topics and the broker's password in the clear"
-        )
+        failed(format!("the answer is not TLS: {what}")).hint(self.port.hint(is_http)).final_one()
     }
 
     fn certificate(&self, error: &CertificateError) -> ConnectionLost {
@@ -272,7 +265,7 @@ mod tests {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let pin = (!own).then(|| KeyPin::of(b"key"));
         Judge {
-            broker: "broker.example:8883".to_owned(),
+            port: PlainPort { broker: "broker.example:8883".to_owned(), path: None },
             verifier: Arc::new(BrokerVerifier::new(None, pin, provider).unwrap()),
             certificate: Arc::new(ClientCertificate::new(None)),
         }
@@ -321,6 +314,8 @@ mod tests {
     fn what_is_not_tls_is_named_with_the_url_to_write() {
         let lost = judge(true).failure(&Error::General(String::new()), Some(b"HTTP/1.1 400 Bad Request\r\n"));
         assert!(lost.finality() == Finality::FinalIfRepeated && lost.to_string().contains("HTTP/1.1 400"), "{lost}");
+        #[cfg(feature = "websocket")]
+        assert!(lost.hint_text().unwrap().contains("url = ws://broker.example:8883/mqtt"), "{lost:?}");
         let lost = judge(true).failure(&Error::General(String::new()), Some(&[0x20, 2, 0, 0]));
         assert!(
             lost.finality() == Finality::FinalIfRepeated

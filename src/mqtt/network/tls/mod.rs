@@ -3,12 +3,13 @@
 //! A [`TlsLayer`] is what the connections of one client share: what is in the files, and the tickets of earlier
 //! connections. `transport` is one connection, and `records` its buffers. `verifier` decides whether the broker is the
 //! right one, `client_certificate` has our own certificate, `tickets` spares the second handshake, and `failure` says
-//! in words what went wrong. `probe` finds out whether a port that closes without a word is for TLS. Checking cannot be
+//! in words what went wrong. `plain_port` says what to write where a port is not for TLS, and `probe` finds out whether a port that closes without a word is for TLS. Checking cannot be
 //! turned off.
 
 mod client_certificate;
 mod failure;
 mod files;
+mod plain_port;
 mod probe;
 mod records;
 mod step;
@@ -31,6 +32,7 @@ use sha2::{Digest as _, Sha256};
 use self::client_certificate::ClientCertificate;
 use self::failure::Judge;
 use self::files::Files;
+use self::plain_port::PlainPort;
 pub(super) use self::probe::TlsProbe;
 use self::tickets::{Tickets, tap};
 use self::transport::TlsTransport;
@@ -44,6 +46,8 @@ use crate::{Error, Exit, Result};
 /// What the connections of one client share.
 pub(super) struct TlsLayer {
     options: TlsOptions,
+    /// The path of the request for WebSocket, if that is spoken above.
+    path: Option<String>,
     provider: Arc<CryptoProvider>,
     setup: Mutex<Setup>,
 }
@@ -71,7 +75,12 @@ impl TlsLayer {
     pub(super) fn new(options: TlsOptions) -> Result<Self> {
         let provider = Arc::new(tap::provider());
         let setup = Setup::new(&Files::read(&options)?, &options, &provider)?;
-        Ok(Self { options, provider, setup: Mutex::new(setup) })
+        Ok(Self { options, path: None, provider, setup: Mutex::new(setup) })
+    }
+
+    /// The same below WebSocket, if there is a path for that.
+    pub(super) fn below_web_socket(self, path: Option<String>) -> Self {
+        Self { path, ..self }
     }
 
     /// TLS on a connection to this node; the handshake follows.
@@ -94,7 +103,7 @@ impl TlsLayer {
         tickets.take_up(&config, &setup.verifier, &name);
         let tls = UnbufferedClientConnection::new(config, name).map_err(|error| failed(&error))?;
         let judge = Judge {
-            broker: node.to_string(),
+            port: PlainPort::new(node, self.path.clone()),
             verifier: Arc::clone(&setup.verifier),
             certificate: Arc::clone(&setup.certificate),
         };

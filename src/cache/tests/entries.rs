@@ -21,7 +21,11 @@ fn entry_after(previous: Option<&JournalEntry>) -> Option<JournalEntry> {
             let stream = StreamId { session, number: 9 };
             JournalEntry::Told(EndedStream { stream, salt: [9; 8], count: Some(5), continues: None })
         }
-        Some(JournalEntry::Told(_)) => JournalEntry::Copied { session },
+        // Of a stream of which that was told.
+        Some(JournalEntry::Told(EndedStream { stream, .. })) => {
+            JournalEntry::Waited { stream: *stream, time: Duration::from_secs(7) }
+        }
+        Some(JournalEntry::Waited { .. }) => JournalEntry::Copied { session },
         Some(JournalEntry::Copied { .. }) => JournalEntry::GivenUp { session, first: 1, last: 2 },
         Some(JournalEntry::GivenUp { .. }) => JournalEntry::Written { session, messages: 2, bytes: 30 },
         Some(JournalEntry::Written { .. }) => return None,

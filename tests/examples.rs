@@ -336,7 +336,7 @@ fn no_exit_status_and_no_number_of_failures_stops_a_service_for_good() {
 fn a_line_is_handed_on_to_a_local_broker_until_that_takes_it() {
     let directory = tempfile::tempdir().unwrap();
     let at = |path: &str| directory.path().join(path);
-    let lines = r#"'{"peer":"s7","text":"a\tb\t"}' '{"peer":"s8","base64":"/w=="}' '{"peer":"s7","text":""}'"#;
+    let lines = r#"'{"peer":"s7","text":"a\tb\t"}' '{"peer":"s8","base64":"/w=="}' '{"peer":"s9","new":1}' '{"peer":"s7","text":""}'"#;
     let send = "[ -e tried ] || { : >tried; cat >/dev/null; exit 75; }\necho \"$*\" >>sent\ncat >>sent\n";
     for (tool, script) in [("sts-recv", &*format!("printf '%s\\n' {lines}\nexit 65\n")), ("sts-send", send)] {
         fs::write(at(tool), format!("#!/bin/sh\n{script}")).unwrap();

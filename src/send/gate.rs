@@ -6,8 +6,8 @@
 //!
 //! | message | waits | counts |
 //! |---|---|---|
-//! | new messages, and the end of a stream, which must not overtake them | yes | yes |
-//! | what was made and not published, a retransmission, what is said between two streams | yes | yes |
+//! | new messages, with data or without, and the end of a stream, which must not overtake them | yes | yes |
+//! | what was made and not published, a retransmission ([`OutgoingMessage::Repeated`]), what is said between two streams | yes | yes |
 //! | the last one of a run or a stream (`publish_settled`, `seal_early_end`): a run that ends waits no more | no | yes |
 //! | a query or an answer ([`OutgoingMessage::BestEffort`]), dropped if the client has no room for it | no | no |
 //! | what does not pass here: a will, what the client repeats, MQTT's packets without a message | no | no |
@@ -35,10 +35,10 @@
 //!   a gate; the others append. Two runs without a spool have a limit each.
 //! - `sts-pair --status` shows what the files of a session say, so it shows nothing of a limit. `--progress` counts what
 //!   waits for the gate as unacknowledged.
-//! - It is shut without a connection. Otherwise, what the gate let pass meanwhile would leave in one
-//!   burst on the next connection. What the client had when a connection ended does leave in a burst on the next one: all
-//!   that this gate let pass on a connection that was silent, up to what the client has room for. Where that matters, a
-//!   limit also counts what the broker has not acknowledged ([`Client::unacknowledged`]).
+//! - It is shut without a connection. Otherwise, what the gate let pass meanwhile would leave in one burst on the next
+//!   connection. What the client had when a connection ended does leave in a burst on the next one: all that this gate let
+//!   pass on a connection that was silent, up to what the client has room for. Where that matters, a limit also counts what
+//!   the broker has not acknowledged ([`Client::unacknowledged`]).
 //! - Reading does not wait for it (`SendRun::may_read`): `--timeout` counts from when a message was read, and a program
 //!   that waits in write(2) has no timeout.
 //! - What is read meanwhile is bounded. Without a spool it is one message of the largest size, which with `--each` may be

@@ -77,7 +77,8 @@ def arguments():
     parser.add_argument("--kill", action="store_true", help="only the kills")
     parser.add_argument("--call", help="only calls whose name matches")
     parser.add_argument("--keep", action="store_true", help="keep the files of what failed")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    # A run waits most of the time.
+    parser.add_argument("--jobs", type=int, default=2 * (os.cpu_count() or 1))
     parser.add_argument("-v", "--verbose", action="store_true", help="print each case")
     parser.add_argument("scenario", nargs="*")
     return parser.parse_args()

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 
 pub(crate) use self::event::{BrokerEvent, Stop};
-use self::outages::{OutageReports, Reachability, contested};
+use self::outages::{OutageReports, Reachability};
 pub(crate) use self::progress::{ProgressMeter, RunProgress};
 use crate::Result;
 use crate::mqtt::{self, Client, Qos, Refusal, Refused};
@@ -168,7 +168,10 @@ impl<'a> EventLoop<'a> {
             }
             mqtt::Event::Warning(warning) => self.report_only(|report| report.warn(&warning)),
             mqtt::Event::Note(note) => self.report_only(|report| report.verbose(note)),
-            mqtt::Event::Contested { times } => self.report_only(|report| report.warning(contested(times))),
+            mqtt::Event::Contested { times } => {
+                self.contested(times);
+                None
+            }
             mqtt::Event::Closed => None,
         })
     }

@@ -3,11 +3,14 @@
 use std::time::{Duration, Instant};
 
 use super::EventLoop;
-use crate::mqtt::Outage;
+use crate::mqtt::{OWN_CLIENT_ID, Outage};
 use crate::{Error, Exit};
 
 /// A connection that ended sooner was a short one.
 const MIN_LASTING_TIME: Duration = Duration::from_secs(5);
+
+/// The same while another client seems to use our client id: the two take the connection from each other, each after a pause.
+const MIN_UNCONTESTED_TIME: Duration = Duration::from_secs(300);
 
 /// Short connections in a row whose end is reported. A broker that accepts each connection and soon drops it would fill
 /// a log.
@@ -15,13 +18,6 @@ const MAX_SHORT_REPORTED: u32 = 3;
 
 /// Causes that are told until a connection lasts. The network can make up as many as it likes.
 const MAX_CAUSES: usize = 8;
-
-pub(super) fn contested(times: u32) -> String {
-    format!(
-        "the broker dropped the connection {times} times in a row: \
-         does another client use the same client id (clientid)?"
-    )
-}
 
 /// Whether there is a connection that the broker accepted.
 pub(super) enum Reachability {
@@ -41,16 +37,23 @@ pub(super) struct OutageReports {
     short_connections: u32,
     /// Of each cause, one.
     told: Vec<Outage>,
+    /// That another client seems to use our client id.
+    is_contested: bool,
 }
 
 impl OutageReports {
     /// A connection of this age ended.
     fn connection_ended(&mut self, age: Duration) {
-        if age >= MIN_LASTING_TIME {
+        if age >= self.min_lasting_time() {
             *self = Self::default();
         } else {
             self.short_connections = self.short_connections.saturating_add(1);
         }
+    }
+
+    /// A connection of this age counts as one that lasts.
+    fn min_lasting_time(&self) -> Duration {
+        if self.is_contested { MIN_UNCONTESTED_TIME } else { MIN_LASTING_TIME }
     }
 
     /// Notes an outage, which begins with this or is the one that has begun; returns whether it is to be told.
@@ -60,12 +63,17 @@ impl OutageReports {
         if is_change {
             self.told.push(outage.clone());
         }
-        is_change || begins && self.short_connections <= MAX_SHORT_REPORTED
+        is_change || begins && !self.is_contested && self.short_connections <= MAX_SHORT_REPORTED
+    }
+
+    /// Whether no more connections are told that come and go, until one lasts.
+    fn awaits_lasting(&self) -> bool {
+        self.is_contested || self.short_connections >= MAX_SHORT_REPORTED
     }
 
     /// What the run waits for.
     fn awaited(&self) -> &'static str {
-        if self.short_connections >= MAX_SHORT_REPORTED { "a connection that lasts" } else { "the broker" }
+        if self.awaits_lasting() { "a connection that lasts" } else { "the broker" }
     }
 }
 
@@ -79,7 +87,7 @@ impl EventLoop<'_> {
         let after = before.filter(Outage::is_at_subscribe);
         self.report.verbose(format_args!("connected to {}", self.broker.remote()));
         self.show_connected();
-        if was_lost && after.is_none() && self.outages.short_connections < MAX_SHORT_REPORTED {
+        if was_lost && after.is_none() && !self.outages.awaits_lasting() {
             self.report.info("connected again");
         }
         self.reachability = Reachability::Connected { since: Instant::now(), after };
@@ -107,13 +115,13 @@ impl EventLoop<'_> {
             Reachability::Lost(_) => false,
         };
         self.report.service_status(format_args!("not connected: {outage}"));
-        if let Reachability::Connected { since, after } = &self.reachability {
-            // However long the broker takes for that, the outage before it is not over.
-            self.outages.connection_ended(if after.is_none() { since.elapsed() } else { Duration::ZERO });
+        if let Reachability::Connected { since, .. } = self.reachability {
+            self.outages.connection_ended(since.elapsed());
         }
         let is_due = self.outages.is_due(&outage, begins);
-        // The run reports a refusal.
-        if !std::mem::take(&mut self.is_refused) && is_due {
+        // A refusal is told as such: of the connection by the run, of a topic filter by the client.
+        let is_refusal = std::mem::take(&mut self.is_refused) || outage.is_at_subscribe();
+        if is_due && !is_refusal {
             self.report.info(format_args!("{outage}; waiting for {}", self.outages.awaited()));
             if let Some(hint) = outage.hint() {
                 self.report.info(format_args!("hint: {hint}"));
@@ -124,12 +132,23 @@ impl EventLoop<'_> {
 
     /// Something came from the broker: after short connections that were not reported any more, this one may last.
     pub(super) fn report_lasting(&mut self) {
-        if self.outages.short_connections >= MAX_SHORT_REPORTED
+        if self.outages.awaits_lasting()
             && let Reachability::Connected { since, .. } = self.reachability
-            && since.elapsed() >= MIN_LASTING_TIME
+            && since.elapsed() >= self.outages.min_lasting_time()
         {
             self.outages = OutageReports::default();
             self.report.info("connected again");
+        }
+    }
+
+    /// Another client seems to use our client id, since the broker dropped the connection so many times in a row.
+    pub(super) fn contested(&mut self, times: u32) {
+        if !std::mem::replace(&mut self.outages.is_contested, true) {
+            let what = format_args!(
+                "the broker dropped the connection {times} times in a row: \
+                 does another client use the same client id (clientid)?"
+            );
+            self.report.warning_with_hint(what, Some(OWN_CLIENT_ID));
         }
     }
 
@@ -178,7 +197,7 @@ mod tests {
     use crate::stdio::Signals;
 
     /// Of a run, what is told of these outages: `""` for a connection that is accepted and lasts, `"short"` for one that does
-    /// not. `"refused topic"` is one that a subscription ends.
+    /// not, `"contested"` if another client seems to use the client id. `"refused topic"` is one that a subscription ends.
     fn told(outages: &[&str]) -> Vec<String> {
         let said = Said::default();
         let report = Reporter::to("sts-test", Level::Info, Box::new(said.clone()));
@@ -196,13 +215,14 @@ mod tests {
                         *since = since.checked_sub(MIN_LASTING_TIME).unwrap();
                     }
                 }
+                "contested" => events.contested(5),
                 "refused topic" => events.disconnected(Outage::at_subscribe("refused topic")),
                 outage => events.disconnected(outage.into()),
             }
         }
         let said = said.take();
         let lines = said.lines().filter_map(|line| line.split_once(": ").map(|(_, line)| line.to_owned()));
-        lines.filter(|line| line.contains("; waiting for")).collect()
+        lines.filter(|line| line.contains("; waiting for") || line.contains("clientid")).collect()
     }
 
     #[test]
@@ -226,11 +246,20 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_each_connection_at_its_subscription_is_told_once_however_long_that_takes() {
-        let expected = ["refused topic; waiting for the broker"];
+    fn what_ends_a_connection_at_its_subscription_is_left_to_the_refusal() {
         for connected in ["", "short"] {
-            assert_eq!(told(&[connected, "refused topic"].repeat(10)), expected);
+            assert_eq!(told(&[connected, "refused topic"].repeat(10)), [""; 0]);
         }
+        assert_eq!(told(&["short", "refused topic", "closed"]), ["closed; waiting for the broker"]);
+    }
+
+    #[test]
+    fn another_client_with_the_same_client_id_is_told_once_with_what_to_do() {
+        let fight = ["", "closed", "short", "closed", "contested"].repeat(20);
+        let lines = told(&fight);
+        let of = |what: &str| lines.iter().filter(|line| line.contains(what)).count();
+        assert_eq!((of("does another client use"), of("hint: give each device")), (1, 1), "{lines:?}");
+        assert_eq!(of("closed"), 2, "{lines:?}");
     }
 
     #[test]

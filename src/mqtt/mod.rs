@@ -34,6 +34,7 @@ pub use endpoint::{BrokerAddress, Endpoint, Node, Proxy, ProxyKind};
 pub(crate) use endpoint::{DEFAULT_PATH, MQTT_PORT, MQTTS_PORT};
 pub use event::{Event, Message, Receipt, Refusal, Refused, Token};
 pub(crate) use network::MAX_SOCKS_FIELD_LEN;
+pub(crate) use outage::OWN_CLIENT_ID;
 pub use outage::Outage;
 pub use qos::Qos;
 pub use tls_options::{ClientCert, KeyPin, TicketPlace, TlsOptions};

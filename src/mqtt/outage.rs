@@ -13,6 +13,9 @@ const CHECK_LOG: &str = "the broker may be stuck, or may refuse this device: che
 /// Where a proxy is reached, and nothing comes from it or from behind it.
 const MUTE_PROXY: &str = "the proxy, or the broker behind it, does not answer: check `proxy`, and the logs of both";
 
+/// What to do where another client takes the connection.
+pub(crate) const OWN_CLIENT_ID: &str = "give each device and each link a `clientid` of its own";
+
 /// What a plain port is, in a hint.
 const PLAIN_PORT: &str = "`port` must be the broker's port for MQTT without TLS, usually 1883";
 
@@ -124,7 +127,7 @@ fn at_place(endpoint: &Endpoint, lost: &ConnectionLost) -> String {
 /// What is probably wrong.
 fn hint(obstacle: Obstacle, endpoint: &Endpoint) -> Option<String> {
     Some(match (obstacle, endpoint.port()) {
-        (Obstacle::TakenOver, _) => "give each device and each link a `clientid` of its own".to_owned(),
+        (Obstacle::TakenOver, _) => OWN_CLIENT_ID.to_owned(),
         (Obstacle::Lookup, _) => "check `host`, and that this device can look up names".to_owned(),
         (Obstacle::Refused, Some(_)) => "check `host` and `port`, and that the broker is running".to_owned(),
         (Obstacle::Refused, None) => "check that the broker is running: nothing listens on this socket".to_owned(),

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use rand::CryptoRng;
 
+use super::last_sent::{LastSent, SentMessage};
 use super::outgoing_publish::AttemptedPublish;
 use super::refusal;
 use super::subscriptions::PendingSubscription;
@@ -46,6 +47,7 @@ pub(super) struct ConnectionHistory {
     unstable: u32,
     suspect: Option<Suspect>,
     closed: ClosedUnanswered,
+    last_sent: LastSent,
 }
 
 /// Connections that the broker closed instead of an answer, one after the other.
@@ -55,6 +57,8 @@ struct ClosedUnanswered {
     at: Option<(ClosedAt, u32)>,
     /// It accepted a connection in this run, so that nothing is wrong with the login.
     was_accepted: bool,
+    /// The user was warned of these.
+    told: Vec<ClosedAt>,
 }
 
 /// The request that the broker did not answer when it closed the connection.
@@ -79,6 +83,15 @@ impl ClosedUnanswered {
 
     fn times(&self) -> u32 {
         self.at.map_or(0, |(_, times)| times)
+    }
+
+    /// Whether there are enough of them to warn the user, who was not warned of such ones.
+    fn is_news(&mut self) -> bool {
+        let Some((at, _)) = self.at.filter(|(at, times)| *times >= MIN_CLOSED && !self.told.contains(at)) else {
+            return false;
+        };
+        self.told.push(at);
+        true
     }
 }
 
@@ -111,6 +124,7 @@ impl ConnectionHistory {
     /// A connection begins.
     pub(super) fn connection_began(&mut self) {
         (self.gave_up, self.acknowledged, self.received) = (false, false, false);
+        self.last_sent.answered();
     }
 
     /// We end this connection ourselves.
@@ -135,8 +149,19 @@ impl ConnectionHistory {
     }
 
     /// The socket took this message, at QoS 0.
-    pub(super) fn message_sent(&mut self, token: Token) {
+    pub(super) fn message_sent(&mut self, token: Token, message: Option<SentMessage>) {
         self.suspect.take_if(|suspect| suspect.token == token);
+        self.last_sent.sent(message);
+    }
+
+    /// The broker answered PINGREQ.
+    pub(super) fn ping_answered(&mut self) {
+        self.last_sent.answered();
+    }
+
+    /// The message at QoS 0 that several connections in a row ended after.
+    pub(super) fn suspects_sent(&self) -> bool {
+        self.last_sent.suspect().is_some()
     }
 
     /// The broker ended this connection for a message, which may be this one.
@@ -163,6 +188,7 @@ impl ConnectionHistory {
         self.short_lived = 0;
         self.closed.next(None);
         self.excuse_suspect();
+        self.last_sent.connection_ended(false);
     }
 
     /// The broker fails without the message under suspicion, too: what it did before says nothing of that.
@@ -180,9 +206,16 @@ impl ConnectionHistory {
             return None;
         }
         self.excuse_suspect();
+        self.last_sent.connection_ended(false);
         self.short_lived += u32::from(self.short_lived > 0);
         let times = self.closed.next(Some(ClosedAt::Connect));
         (!self.closed.was_accepted && times >= MIN_CLOSED).then_some(times)
+    }
+
+    /// Whether the user is to be warned that the broker closes each connection at the same request: once for each of these,
+    /// whatever else ends connections in between.
+    pub(super) fn is_closed_news(&mut self) -> bool {
+        self.closed.is_news()
     }
 
     /// How many connections in a row the broker closed at the same request.
@@ -208,19 +241,29 @@ impl ConnectionHistory {
         let cut_short = !stable && !self.gave_up;
         self.short_lived = if cut_short { self.short_lived + 1 } else { 0 };
         self.unstable = if stable { 0 } else { self.unstable.saturating_add(1) };
+        if stable && connection.subscribing.is_none() {
+            self.closed.told.clear();
+        }
         self.adjust_backoff(stable, unique_client_id);
         if connection.subscribing.is_some() {
             self.excuse_suspect();
         }
         let times = self.closed.next(connection.subscribing.map(|_| ClosedAt::Subscribe));
+        let is_unasked = connection.attempted.is_none() && connection.subscribing.is_none();
+        self.last_sent.connection_ended(cut_short && is_unasked);
         if let Some(publish) = connection.attempted.as_ref().filter(|_| cut_short && !self.acknowledged) {
             return self.ended_on(publish, connection.answered_ping, connection.ended);
         }
         match connection.subscribing {
-            Some(pending) if times == MIN_CLOSED && !pending.was_granted => {
+            Some(pending) if !pending.was_granted && self.closed.is_news() => {
                 Some(Event::Warning(refusal::closed_at_subscribe(pending.filter, times)))
             }
-            _ => self.contested(unique_client_id),
+            _ => match self.last_sent.untold_suspect() {
+                Some((message, times)) => {
+                    Some(Event::Warning(refusal::closed_after(&message.topic, message.len, *times, unique_client_id)))
+                }
+                None => self.contested(unique_client_id),
+            },
         }
     }
 

@@ -100,7 +100,13 @@ impl ClientSession {
         let connection = EndedConnection { since, ended, answered_ping, attempted, subscribing };
         let event = self.history.connection_ended(&connection, self.options.unique_client_id);
         self.events.extend(event);
-        let Some(subscribing) = subscribing else { return outage };
+        let Some(subscribing) = subscribing else {
+            let hint = self.history.suspects_sent().then(|| refusal::length_hint(self.options.unique_client_id));
+            return match hint {
+                Some(hint) => outage.or_hint(hint),
+                None => outage,
+            };
+        };
         let is_refused = !subscribing.was_granted && self.history.times_closed() >= MIN_CLOSED;
         let hint = is_refused.then(|| refusal::subscribe_hint(subscribing.filter));
         // After a failover the broker may hold the identifier, or the queue of that name, for a connection that is gone.
@@ -116,7 +122,7 @@ impl ClientSession {
         let refused = self.history.connect_unanswered();
         self.events.extend(self.history.contested(self.options.unique_client_id));
         let Some(times) = refused else { return outage };
-        if times == MIN_CLOSED {
+        if self.history.is_closed_news() {
             self.events.push_back(Event::Warning(refusal::closed_at_connect(&self.options, times)));
         }
         outage.or_hint(refusal::connect_hint(&self.options))

@@ -19,6 +19,7 @@ mod deadlines;
 pub(super) mod fuzz;
 mod incoming_publishes;
 mod keep_alive;
+mod last_sent;
 mod notices;
 mod outgoing_publish;
 mod outgoing_publishes;
@@ -305,8 +306,8 @@ impl ClientSession {
             keep_alive.bytes_sent(self.wire.sent(), now);
         }
         self.await_ack(now);
-        while let Some(token) = self.outgoing.next_sent(self.wire.sent()) {
-            self.history.message_sent(token);
+        while let Some((token, message)) = self.outgoing.next_sent(self.wire.sent()) {
+            self.history.message_sent(token, message);
             self.events.push_back(Event::Acknowledged(token));
         }
         self.fill_write_buffer();

@@ -152,6 +152,7 @@ impl ClientSession {
                 if let ConnectionState::Up { keep_alive, .. } = &mut self.state {
                     keep_alive.ping_answered(now);
                 }
+                self.history.ping_answered();
                 self.fill_write_buffer();
             }
             Packet::UnsubAck { .. } => {}

@@ -279,6 +279,24 @@ pub(super) fn suspect(publish: &AttemptedPublish<'_>, times: u32) -> Error {
         .hint(hint)
 }
 
+/// The broker closes each connection after this message at QoS 0.
+pub(super) fn closed_after(topic: &str, len: usize, times: u32, unique_client_id: bool) -> Error {
+    Error::new(Exit::Unavailable, "trying again")
+        .because(format!(
+            "the broker closed the connection {times} times in a row after a message of {len} bytes was sent on {topic:?}"
+        ))
+        .hint(length_hint(unique_client_id))
+}
+
+/// What may be wrong with a message at QoS 0 that each connection ends after. No other client uses a `unique_client_id`.
+pub(super) fn length_hint(unique_client_id: bool) -> String {
+    let other = if unique_client_id { "" } else { ", and whether another client uses this `clientid`" };
+    format!(
+        "the broker may have a limit for the size of a message that is lower than this: raise it; otherwise check the \
+         broker's log{other}"
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

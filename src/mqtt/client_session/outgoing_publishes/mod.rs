@@ -11,6 +11,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::broker_limits::BrokerLimits;
+use super::last_sent::SentMessage;
 use super::outgoing_publish::{AttemptedPublish, Excess, OutgoingPublish, PublishState, UNSENT};
 use super::publish_topics::PublishTopics;
 use super::refused_publishes::RefusedPublishes;
@@ -254,13 +255,16 @@ impl OutgoingPublishes {
     }
 
     /// The next message at QoS 0 that the socket has taken, now that it took `sent_bytes`.
-    pub(super) fn next_sent(&mut self, sent_bytes: u64) -> Option<Token> {
+    pub(super) fn next_sent(&mut self, sent_bytes: u64) -> Option<(Token, Option<SentMessage>)> {
         let serial = *self.unsent.front()?;
-        if self.at(serial).is_some_and(|publish| publish.position.end > sent_bytes) {
+        let publish = self.at(serial);
+        if publish.is_some_and(|publish| publish.position.end > sent_bytes) {
             return None;
         }
+        let message =
+            publish.map(|publish| SentMessage { topic: Arc::clone(&publish.topic), len: publish.payload.len() });
         self.unsent.pop_front();
-        Some(self.acknowledge(serial))
+        Some((self.acknowledge(serial), message))
     }
 
     /// The connection is gone, after its socket took `sent_bytes`: everything unacknowledged is to be sent again.

@@ -289,3 +289,74 @@ fn backoff_grows_until_a_connection_was_worth_something() {
     rig.receive(&puback(1)).unwrap();
     assert!(rig.drop_connection() <= Duration::from_millis(100));
 }
+
+/// What the user reads of connections that end soon: after `sent` at QoS 0, and an answer of the broker if it `answers`.
+fn told_after(rig: &mut Rig, sent: &[&'static str], answers: bool) -> Vec<String> {
+    let mut told = Vec::new();
+    for payload in sent {
+        rig.connect(true);
+        rig.publish(payload, Qos::AtMostOnce);
+        rig.sent();
+        if answers {
+            rig.receive(&Packet::PingResp).unwrap();
+        }
+        rig.now += SECOND;
+        rig.drop_connection();
+        let events = rig.events();
+        told.extend(events.iter().filter_map(|event| match event {
+            Event::Warning(error) => Some(format!("{error}; {}", error.hint_text().unwrap_or_default())),
+            _ => None,
+        }));
+    }
+    told
+}
+
+#[test]
+fn a_message_without_an_answer_that_each_connection_ends_after_is_named_once_with_its_length() {
+    let mut rig = Rig::new(|_| {});
+    assert_eq!(told_after(&mut rig, &["hello"; 2], false), [""; 0]);
+    let told = told_after(&mut rig, &["hello"; 5], false);
+    assert_eq!(told.len(), 1, "{told:?}");
+    for said in ["3 times in a row", "a message of 5 bytes", "\"out\"", "size of a message", "`clientid`"] {
+        assert!(told[0].contains(said), "{told:?}");
+    }
+}
+
+#[test]
+fn messages_of_other_lengths_or_that_the_broker_has_read_are_not_blamed() {
+    let mut rig = Rig::new(|options| options.unique_client_id = true);
+    assert_eq!(told_after(&mut rig, &["a", "bb", "a", "bb", "a", "a"], false), [""; 0]);
+    assert_eq!(told_after(&mut rig, &["a"; 10], true), [""; 0]);
+    // Nor if attempts fail in between, as with a broker that is restarted.
+    for _ in 0..10 {
+        assert_eq!(told_after(&mut rig, &["a"], false), [""; 0]);
+        rig.drop_connection();
+    }
+    let told = told_after(&mut rig, &["a"; 3], false);
+    assert!(told.len() == 1 && !told[0].contains("`clientid`"), "{told:?}");
+}
+
+/// As NATS, which also closes a connection before it accepts it, now and then.
+#[test]
+fn connections_that_the_broker_closes_at_a_request_are_told_once_for_each_request() {
+    let mut rig = Rig::new(|_| {});
+    rig.session.subscribe("in", Qos::AtLeastOnce, rig.now).unwrap();
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        for accepts in [true, true, true, true, false] {
+            rig.session.transport_opened(rig.now);
+            if accepts {
+                rig.connack(false, ConnectReturnCode::Success).unwrap();
+            }
+            rig.sent();
+            rig.now += SECOND;
+            rig.drop_connection();
+            let events = rig.events();
+            let warning =
+                |event: &Event| if let Event::Warning(error) = event { Some(error.to_string()) } else { None };
+            told.extend(events.iter().filter_map(warning));
+        }
+    }
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("3 times in a row when \"in\" was subscribed"), "{told:?}");
+}

@@ -63,6 +63,11 @@ impl Address {
 
     /// Takes the value apart. The error never repeats the value, which may hold a password.
     pub(super) fn parse(value: &str) -> Result<Self, String> {
+        if let Some(scheme) = repeated_scheme(value) {
+            return Err(format!(
+                "the nodes of a cluster have one scheme, which is written once: {scheme}://HOST1,HOST2"
+            ));
+        }
         let Some((scheme, rest)) = value.split_once("://") else {
             return Ok(Self { scheme: Scheme::Mqtt, hosts: hosts(value)?, login: None, path: String::new() });
         };
@@ -89,6 +94,17 @@ impl Address {
         }
         Ok(Self { scheme, hosts: hosts(nodes)?, login, path: url_path(scheme, path)? })
     }
+}
+
+/// The first scheme in a list in which a node after the first has one, too.
+fn repeated_scheme(value: &str) -> Option<&'static str> {
+    let scheme_of = |node: &str| {
+        let (scheme, _) = node.trim().split_once("://")?;
+        SCHEMES.into_iter().map(|(name, ..)| name).find(|name| scheme.eq_ignore_ascii_case(name))
+    };
+    let mut nodes = value.split(',');
+    let first = scheme_of(nodes.next()?);
+    nodes.find_map(scheme_of).map(|other| first.unwrap_or(other))
 }
 
 /// What to say of a scheme that is none of ours, without the rest of the URL.

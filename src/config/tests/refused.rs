@@ -32,6 +32,14 @@ fn wrong_lines_are_named_with_their_remedy() {
         ("aes = gmc", "invalid value `gmc` for `aes`: must be gcm, cbc, ecb or null", "did you mean `gcm`?"),
         ("aes = null", "`aes = null` can be used only with `sts_mode = nosec`", "use gcm, cbc or ecb"),
         ("sts_version = 3", "invalid value `3` for `sts_version`: must be 1 or 2", ""),
+        (
+            "url = mqtts://a, ws://b",
+            "invalid value `mqtts://a, ws://b` for `url`: the nodes of a cluster have one scheme, which is written once: \
+             mqtts://HOST1,HOST2",
+            "",
+        ),
+        ("host = a, WS://b/x", "invalid value `a, WS://b/x` for `host`: the nodes of a cluster have one scheme", ""),
+        ("url = ws://a/x,ws://b/x", "invalid value `ws://a/x,ws://b/x` for `url`: the nodes of a cluster have one", ""),
         ("peer = a, ../b", "invalid value `a, ../b` for `peer`: a name has 1 to 64 ", ""),
         ("peer = a a", "`a` occurs twice in `peer`", ""),
         ("peer = ,", "invalid value `,` for `peer`", ""),

@@ -17,7 +17,8 @@
 //!   measurements (RFC 6298, section 3), and what was sent once counts where both came, as in RFC 5682. Its other half holds,
 //!   too: the timeout stays doubled until something that was sent once arrives (sections 5.5 and 5.7 there). If it is shorter
 //!   than a frame takes, each frame would otherwise be sent twice, and none measured. But what arrives at once after a long
-//!   silence is the probe, and was lost before: then the timeout is not what is wrong, and is as before.
+//!   silence is the probe, and was lost before: then the timeout is not what is wrong, and is as before, or doubled once where
+//!   no round trip was measured. That holds once: a frame that takes a little longer than the timeout looks alike.
 //!
 //! [`Path`] is what is known of the way to the receiver. It outlives a stream: the next one takes the same way.
 
@@ -93,6 +94,8 @@ struct Probes {
     doublings: u32,
     /// How long nothing was heard before the latest one.
     silence: Duration,
+    /// One was answered at once, since something arrived that measures the timeout.
+    was_at_once: bool,
 }
 
 /// How many bytes may be on the way (RFC 9002, section 7).
@@ -177,7 +180,7 @@ impl Path {
     pub(super) fn arrived(&mut self, arrivals: &Arrivals, now: Instant) {
         // The original of a repeat arrived if what was sent right after it did: the repeat itself proves nothing then.
         let Some(newest) = arrivals.newest() else { return };
-        self.probes.answered(newest, now);
+        self.probes.answered(newest, self.round_trip.is_some(), now);
         self.resends_at_once = true;
         // Of an older one the receiver could not tell before, as it reports a few ranges at once: when it arrived is not known
         // (RFC 9002, section 5.1).
@@ -226,9 +229,9 @@ impl Path {
     /// A probe leaves, as nothing is heard.
     pub(super) fn probe(&mut self) {
         let silence = self.probe_timeout();
-        let Probes { unanswered, doublings, .. } = self.probes;
-        self.probes =
-            Probes { unanswered: unanswered.saturating_add(1), doublings: doublings.saturating_add(1), silence };
+        let Probes { unanswered, doublings, was_at_once, .. } = self.probes;
+        let (unanswered, doublings) = (unanswered.saturating_add(1), doublings.saturating_add(1));
+        self.probes = Probes { unanswered, doublings, silence, was_at_once };
         if self.probes.unanswered == PERSISTENT_PROBES {
             self.window.begin_anew();
         }
@@ -251,12 +254,16 @@ impl Path {
 }
 
 impl Probes {
-    /// Something arrived, of which this is the newest.
-    fn answered(&mut self, newest: Transmission, now: Instant) {
+    /// Something arrived, of which this is the newest; a round trip was measured before, or none was.
+    fn answered(&mut self, newest: Transmission, was_measured: bool, now: Instant) {
         self.unanswered = 0;
+        if !newest.is_repeat {
+            (self.doublings, self.was_at_once) = (0, false);
+            return;
+        }
         let is_at_once = now.saturating_duration_since(newest.at) <= self.silence / ANSWER_DIVISOR;
-        if !newest.is_repeat || is_at_once {
-            self.doublings = 0;
+        if is_at_once && !std::mem::replace(&mut self.was_at_once, true) {
+            self.doublings = self.doublings.min(u32::from(!was_measured));
         }
     }
 }

@@ -176,7 +176,7 @@ fn silence_sends_the_oldest_again_and_the_rest_once_somebody_is_there() {
     assert_eq!(waits, [500, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000]);
     queue.confirm(1, now);
     assert_eq!(sent_again(&mut queue, now), [1, 2, 3, 4]);
-    assert_eq!(queue.deadline(), Some(now + INITIAL_PROBE_TIMEOUT), "no round trip was measured");
+    assert_eq!(queue.deadline(), Some(now + 2 * INITIAL_PROBE_TIMEOUT), "no round trip was measured");
 }
 
 #[test]
@@ -330,4 +330,26 @@ fn another_stream_begins_with_nothing_of_the_one_before() {
     assert!(sent_again(&mut queue, now + Duration::from_secs(60)).is_empty());
     queue.push(message(9), 10, now);
     assert!(queue.confirm(1, now), "it counts from 0");
+}
+
+/// What takes a little longer than the timeout arrives right after the probe, as an answer to that would.
+#[test]
+fn a_row_of_frames_that_take_longer_than_the_timeout_is_not_sent_twice() {
+    let usual = Duration::from_millis(10);
+    let from_first = (480..600).chain(980..1200).map(|longer| (0, longer));
+    for (usual_count, longer) in from_first.chain((95..130).map(|longer| (20, longer))) {
+        let mut now = Instant::now();
+        let mut queue = RetransmitQueue::new(LIMIT, now);
+        let mut again = 0;
+        for seq in 0..usual_count + 20 {
+            queue.push(message(0), 1, now);
+            let arrival = now + if seq < usual_count { usual } else { Duration::from_millis(longer) };
+            while let Some(due) = queue.deadline().filter(|due| *due < arrival) {
+                again += sent_again(&mut queue, due).len();
+            }
+            now = arrival;
+            assert!(queue.confirm(seq + 1, now));
+        }
+        assert!(again <= 5, "{again} of 20 frames that take {longer} ms are sent again");
+    }
 }

@@ -129,10 +129,12 @@ impl Receiver {
         self.streams(session).filter(may_come).map(|_| 0)
     }
 
-    /// Whether a sequence was carried on by a newer stream than this one.
-    pub(super) fn is_carried_on(&self, origin: Origin, stream: StreamId) -> bool {
+    /// Whether a sequence was carried on by a newer stream than this one, other than one that begins: a run that was killed may
+    /// have written down where.
+    pub(super) fn is_carried_on(&self, origin: Origin, stream: StreamId, begins: Option<StreamId>) -> bool {
+        let is_newer = |other: StreamId| Some(other) != begins && self.is_older(stream, other);
         let peer = self.session(origin.stream.session).map(|session| session.peer);
-        peer.is_some_and(|peer| self.carriers(origin, &peer).any(|carrier| self.is_older(stream, carrier.stream)))
+        peer.is_some_and(|peer| self.carriers(origin, &peer).any(|carrier| is_newer(carrier.stream)))
     }
 
     /// Whether something of a stream may be missing that was not reported.
@@ -176,9 +178,9 @@ impl Receiver {
         let is_refused = match self.continued(opened) {
             _ if !opened.head.continues || stream.is_side_stream() => false,
             // What this one carries is of the newer one, or was given up with its beginning.
-            Some(continues) => self.is_carried_on(continues.origin, stream),
+            Some(continues) => self.is_carried_on(continues.origin, stream, None),
             None if opened.seq > 0 && !opened.head.wants_confirms => match self.announced(opened) {
-                Some(Announced::Placed(sequence)) => self.is_carried_on(sequence.origin, stream),
+                Some(Announced::Placed(sequence)) => self.is_carried_on(sequence.origin, stream, None),
                 Some(Announced::Unplaced) | None => self.may_be_carried_on(stream),
             },
             None => false,

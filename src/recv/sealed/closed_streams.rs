@@ -1,6 +1,8 @@
 //! Streams that another stream closes, or puts into another sequence. This is written down only when everything that
 //! was accepted of them has been written: what is not written comes again after a crash, and must find its stream open.
+//! What a sender says of how its streams ended is written down with the message that says it.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::lost_ends::MAX_WAITING;
@@ -11,9 +13,54 @@ use crate::cache::JournalEntry;
 use crate::recv::delivery::{Completion, Delivery};
 use crate::recv::incoming::GivenUp;
 use crate::space_wait::disk_full;
-use crate::stream::{EndedStream, Progress, Receiver, StreamId, StreamState, ToldEnd, ToldStream};
+use crate::stream::{EndedStream, Opened, Progress, Receiver, StreamId, StreamState, Streams, ToldEnd, ToldStream};
 
 impl ReceivedStreams<'_> {
+    /// Takes note of how earlier streams ended, which an accepted message says, and of those that two devices sent. Returns what
+    /// is to be written down of it: another run must know if this one ends before it is certain what is lost.
+    pub(super) fn note_ended(&mut self, opened: &Opened, copies: &[StreamId], now: Instant) -> Vec<JournalEntry> {
+        for copy in copies {
+            self.reports.two_devices(&self.sessions.loaded_peer_name(&opened.peer), *copy, now);
+        }
+        if opened.head.content.ends_session() {
+            // Nobody else can report what was told of its sessions. It may still come as long as the KILL waits.
+            let receiver = &self.sessions.receiver;
+            let deleted = receiver.ended_by(opened.stream.session).iter().filter_map(|id| receiver.streams(*id));
+            self.lost_ends.note(deleted.flat_map(Streams::unreported).map(|told| told.ended).collect(), None);
+        }
+        if opened.head.preamble.is_none() {
+            return Vec::new();
+        }
+        let is_copied = |id| self.log.state().session(id).is_some_and(|(streams, _)| streams.is_copied());
+        let sessions: BTreeSet<_> = copies.iter().map(|copy| copy.session).filter(|id| !is_copied(*id)).collect();
+        let mut entries: Vec<_> = sessions.into_iter().map(|session| JournalEntry::Copied { session }).collect();
+        let (lost, others): (Vec<_>, Vec<_>) = self
+            .sessions
+            .receiver
+            .told_ends(opened)
+            .into_iter()
+            .partition(|ended| self.sessions.receiver.lost_end(ended).is_some());
+        // What is here and not written may be lost with this run, if the broker loses it then.
+        let unwritten = others.into_iter().filter(|ended| !self.log.has_end(ended));
+        entries.extend(lost.iter().copied().chain(unwritten).map(JournalEntry::Told));
+        // With `--once`, other streams are left for another run.
+        if !self.admissions.is_selective() {
+            self.lost_ends.note(lost, Some(now));
+        }
+        entries
+    }
+
+    /// Takes note of what an accepted message says of lost ends that an earlier run was told of.
+    pub(super) fn note_arrival(&mut self, progress: &Progress, now: Instant) {
+        self.lost_ends.received(progress, now);
+        let stream = progress.stream;
+        // An earlier run may have been told of them by a stream that it knew.
+        if !stream.is_side_stream() && stream.number >= self.sessions.visible_from(stream.session) {
+            let receiver = &self.sessions.receiver;
+            self.lost_ends.overtaken(|ended| receiver.is_older(ended, stream), now);
+        }
+    }
+
     /// Waits again for what an earlier run was told of, and did not report. The broker may have it: that run followed another
     /// stream, or was killed.
     pub(super) fn recall_lost_ends(&mut self, now: Instant) -> Result<()> {

@@ -17,7 +17,7 @@ use crate::recv::delivery::Completion;
 use crate::recv::incoming::ConfirmMessage;
 use crate::session::{Session, SessionId};
 use crate::sessions::LinkSessions;
-use crate::stream::{Confirmed, Progress, SideContent, StreamId, StreamState, max_record_len};
+use crate::stream::{Confirmed, EndedStream, Progress, SideContent, StreamId, StreamState, max_record_len};
 
 /// How long keys of what is over may stay on disk.
 const ERASURE_INTERVAL: Duration = Duration::from_secs(1);
@@ -71,6 +71,12 @@ impl ReceiveLog {
     /// Whether a stream is written down as over: then nothing of it is on its way to standard output either.
     pub(super) fn is_over(&self, StreamId { session, number }: StreamId) -> bool {
         self.state().session(session).is_some_and(|(streams, _)| streams.is_over(number))
+    }
+
+    /// Whether a stream is written down as over, or as written beyond where it is said to have ended.
+    pub(super) fn has_end(&self, EndedStream { stream, count, .. }: &EndedStream) -> bool {
+        let next = self.state().session(stream.session).and_then(|(streams, _)| streams.next_seq(stream.number));
+        self.is_over(*stream) || next > *count
     }
 
     /// Whether a stream is written down as written up to a message, which is the next one.

@@ -1,7 +1,7 @@
 //! The streams that a run receives: under which sessions, in which chains, how far, and what is said of them. All of
 //! that changes with a message, and with what is lost before it.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::admissions::Admissions;
@@ -22,9 +22,7 @@ use crate::recv::left_messages::LeftMessage;
 use crate::report::Reporter;
 use crate::session::SessionId;
 use crate::sessions::LinkSessions;
-use crate::stream::{
-    AcceptError, Accepted, Gap, HeaderClaim, Opened, OtherStreams, Progress, StreamId, Streams, ToldStream,
-};
+use crate::stream::{AcceptError, Accepted, Gap, HeaderClaim, Opened, OtherStreams, StreamId, ToldStream};
 use crate::{Rejected, Result};
 
 /// What a run knows of the streams that it receives.
@@ -69,44 +67,6 @@ impl<'a> ReceivedStreams<'a> {
         streams.recall_lost_ends(now)?;
         streams.check_keys(now)?;
         Ok(streams)
-    }
-
-    /// Takes note of how earlier streams ended, which an accepted message says, and of those that two devices sent. Returns what
-    /// is to be written down of it: another run must know if this one ends before it is certain what is lost.
-    pub(super) fn note_ended(&mut self, opened: &Opened, copies: &[StreamId], now: Instant) -> Vec<JournalEntry> {
-        for copy in copies {
-            self.reports.two_devices(&self.sessions.loaded_peer_name(&opened.peer), *copy, now);
-        }
-        if opened.head.content.ends_session() {
-            // Nobody else can report what was told of its sessions. It may still come as long as the KILL waits.
-            let receiver = &self.sessions.receiver;
-            let deleted = receiver.ended_by(opened.stream.session).iter().filter_map(|id| receiver.streams(*id));
-            self.lost_ends.note(deleted.flat_map(Streams::unreported).map(|told| told.ended).collect(), None);
-        }
-        if opened.head.preamble.is_none() {
-            return Vec::new();
-        }
-        let is_copied = |id| self.log.state().session(id).is_some_and(|(streams, _)| streams.is_copied());
-        let sessions: BTreeSet<_> = copies.iter().map(|copy| copy.session).filter(|id| !is_copied(*id)).collect();
-        let ended = self.sessions.receiver.lost_ends(opened);
-        let shared = sessions.into_iter().map(|session| JournalEntry::Copied { session });
-        let entries = shared.chain(ended.iter().copied().map(JournalEntry::Told)).collect();
-        // With `--once`, other streams are left for another run.
-        if !self.admissions.is_selective() {
-            self.lost_ends.note(ended, Some(now));
-        }
-        entries
-    }
-
-    /// Takes note of what an accepted message says of lost ends that an earlier run was told of.
-    pub(super) fn note_arrival(&mut self, progress: &Progress, now: Instant) {
-        self.lost_ends.received(progress, now);
-        let stream = progress.stream;
-        // An earlier run may have been told of them by a stream that it knew.
-        if !stream.is_side_stream() && stream.number >= self.sessions.visible_from(stream.session) {
-            let receiver = &self.sessions.receiver;
-            self.lost_ends.overtaken(|ended| receiver.is_older(ended, stream), now);
-        }
     }
 
     /// Takes note that the first message under a new session came, if it is one.

@@ -122,6 +122,65 @@ fn what_comes_after_a_kill_of_a_stream_whose_end_was_told_is_not_lost() {
     assert_eq!(run.lost(), 1);
 }
 
+/// The killed run wrote down where the telling stream begins, and not what that told: found again, it is no newer carrier.
+#[test]
+fn what_a_killed_run_reported_of_a_stream_without_its_first_message_is_not_reported_again_by_position() {
+    let report = silent();
+    let mut run = Run::new(&report);
+    let mut origin = run.sender(0);
+    let written = run.accept(&message(&mut origin), false);
+    run.write(written);
+    // Its only message with a position is given up, and its last one is accepted.
+    let mut late = headless(&run, 1, &origin, 1);
+    let buffer = late.buffer(0);
+    let named = StreamId { session: run.device.id, number: 2 };
+    let last = late.seal(&Content::Continued(named), None, buffer, &mut StdRng::seed_from_u64(1)).unwrap();
+    let written = run.accept(&last, true);
+    assert!(written.completion.follows_gap());
+    run.write(written);
+    let mut teller = run.sender(2);
+    let continues = Some(Continues { origin: origin.origin(), position: 2 });
+    teller.begin_with(Preamble { ended: vec![told(&late, 1, late.continues())], continues, ..Preamble::default() });
+    let telling = message(&mut teller);
+    let _waiting = run.accept(&telling, true);
+    let mut other = run.sender(9);
+    let written = run.accept(&message(&mut other), true);
+    run.write(written);
+    run.restart();
+    let repeated = run.accept(&telling, true);
+    run.write(repeated);
+    run.write_all();
+    assert_eq!(run.lost(), 1);
+}
+
+/// A broker may lose what it keeps for a receiver, as if it ends at the same time. The sender need not tell it again.
+#[test]
+fn what_was_here_and_not_written_is_reported_if_the_broker_loses_it_after_a_kill() {
+    let report = silent();
+    for written in 0..=3 {
+        let mut run = Run::new(&report);
+        let mut whole = run.sender(0);
+        let mut messages = vec![message(&mut whole), message(&mut whole)];
+        let buffer = whole.buffer(0);
+        messages.push(whole.seal(&Content::End, None, buffer, &mut StdRng::seed_from_u64(1)).unwrap());
+        for (number, message) in messages.iter().enumerate() {
+            let accepted = run.accept(message, false);
+            if number < written {
+                run.write(accepted);
+            }
+        }
+        let mut teller = run.sender(1);
+        teller.begin_with(Preamble { ended: vec![told(&whole, 3, None)], ..Preamble::default() });
+        let telling = run.accept(&message(&mut teller), false);
+        run.write(telling);
+        run.restart();
+        run.now += LONG;
+        run.write_all();
+        assert_eq!(run.lost(), 3 - u64::try_from(written).unwrap());
+        assert_eq!(run.streams.received.log.state().told().count(), 0);
+    }
+}
+
 /// A run that follows one stream leaves the others to the next run, and so does one that ends before what came is written.
 #[test]
 fn what_a_run_was_told_of_other_streams_than_its_own_is_left_to_the_next_one() {

@@ -19,6 +19,8 @@ struct Listed {
     session: usize,
     ended: EndedStream,
     told: u8,
+    /// The receiver has written down what was told of it: it is not told again.
+    is_heard: bool,
 }
 
 /// Records that outlive a run: one sequence.
@@ -45,6 +47,8 @@ pub(super) struct Device {
     /// Under which streams begin.
     current: usize,
     listed: Vec<Listed>,
+    /// What each stream tells in its first message.
+    tellings: HashMap<StreamId, Vec<EndedStream>>,
     pub(super) modes: [Mode; 2],
     pub(super) spools: [Spool; 2],
     pub(super) processes: [Option<Process>; 2],
@@ -63,6 +67,7 @@ impl Device {
             numbers,
             current: 0,
             listed: Vec::new(),
+            tellings: HashMap::new(),
             modes,
             spools,
             processes,
@@ -84,8 +89,8 @@ impl Device {
         let count = self.listed.len();
         let distance = |told: u8| if told < 2 { usize::from(told) + 1 } else { 6 << (told - 2).min(16) };
         let is_due = |at: &usize| {
-            let Listed { ended, told, .. } = &self.listed[*at];
-            ended.count.is_none() || count - at >= distance(*told)
+            let Listed { ended, told, is_heard, .. } = &self.listed[*at];
+            !is_heard && (ended.count.is_none() || count - at >= distance(*told))
         };
         let mut due: Vec<_> = (0..count).filter(is_due).collect();
         due.sort_by_key(|at| (self.listed[*at].told, count - at));
@@ -107,6 +112,7 @@ impl Device {
             sender = sender.ask_for_confirms();
         }
         let ended = self.tell();
+        self.tellings.insert(sender.id(), ended.clone());
         sender.begin_with(Preamble { continues, ended, kept: false });
         self.list(ended_stream(&sender, None));
         sender
@@ -116,8 +122,19 @@ impl Device {
     pub(super) fn list(&mut self, ended: EndedStream) {
         let session = self.sessions.iter().position(|session| session.id == ended.stream.session).unwrap();
         self.unlist(ended.stream);
-        self.listed.push(Listed { session, ended, told: 0 });
+        self.listed.push(Listed { session, ended, told: 0, is_heard: false });
         self.listed.sort_by_key(|listed| (listed.session, listed.ended.stream.number));
+    }
+
+    /// The first message of a stream is written, with what it tells: a device that goes away then tells nothing again. Returns the
+    /// streams of which it tells how they ended.
+    pub(super) fn heard(&mut self, stream: StreamId) -> Vec<StreamId> {
+        let heard = self.tellings.remove(&stream).unwrap_or_default();
+        let counted: Vec<_> = heard.into_iter().filter(|ended| ended.count.is_some()).collect();
+        for listed in &mut self.listed {
+            listed.is_heard |= counted.contains(&listed.ended);
+        }
+        counted.into_iter().map(|ended| ended.stream).collect()
     }
 
     /// A stream is confirmed to its end.

@@ -38,16 +38,21 @@ struct Outcome {
     doubtful: BTreeSet<u64>,
     written: BTreeSet<u64>,
     lost: BTreeSet<u64>,
-    /// What was reported as lost after it was written, with its sequence.
-    denied: HashSet<(Origin, u64)>,
-    /// The sequences of which a stream was accepted without its first message, and not known to continue another one: what a
-    /// spool sends again in one may come twice, and what is missing of that may be reported though another stream carried it.
-    headless: HashSet<Origin>,
+    /// What was reported as lost twice.
+    repeated: BTreeSet<u64>,
+    /// What was reported as lost after it was written.
+    denied: BTreeSet<u64>,
+    /// What was written, or reported as lost, of streams that were not in their sequence, as their first message is lost.
+    unplaced: HashMap<u64, StreamId>,
+    /// Of which streams the receiver was told what they continue.
+    told: BTreeSet<StreamId>,
 }
 
 impl<'a> World<'a> {
     pub(super) fn new(report: &'a Reporter, seed: u64, modes: [Mode; 2]) -> Self {
-        let (run, sessions) = Run::of_sessions(report, &[1, 2]);
+        let (mut run, sessions) = Run::of_sessions(report, &[1, 2]);
+        // For the seq of each message that is written.
+        run.streams.with_metadata = true;
         Self {
             run,
             rng: StdRng::seed_from_u64(seed),
@@ -276,7 +281,6 @@ impl<'a> World<'a> {
         }
         match disposition {
             Disposition::Deliver(delivery) => {
-                self.note_headless(&delivery);
                 self.queue.push((delivery.stream, Waiting::Delivery(Box::new(delivery.detached()))));
             }
             Disposition::Repeat { stream, receipt } => self.queue.push((stream, Waiting::Repeat(receipt))),
@@ -314,20 +318,7 @@ impl<'a> World<'a> {
             Waiting::Repeat(receipt) => self.acknowledge(&receipt),
             Waiting::Delivery(mut delivery) => {
                 let receipt = delivery.completion.receipt.take();
-                if let Ok(text) = delivery.data[..].try_into() {
-                    self.outcome.written.insert(u64::from_be_bytes(text));
-                }
-                let lost: Vec<_> = delivery
-                    .completion
-                    .entries()
-                    .filter_map(|entry| match entry {
-                        JournalEntry::Lost(gap) => Some(gap),
-                        _ => None,
-                    })
-                    .collect();
-                for gap in lost {
-                    self.note_lost(gap);
-                }
+                self.note_outcome(&delivery);
                 self.run.write(*delivery);
                 if let Some(receipt) = receipt {
                     self.acknowledge(&receipt);
@@ -337,22 +328,49 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Takes note of a stream that is accepted without its first message.
-    fn note_headless(&mut self, delivery: &Delivery) {
-        let Some(stream) = delivery.completion.progress.map(|progress| progress.stream) else { return };
-        let is_first_lost = |entry| matches!(entry, JournalEntry::Lost(gap) if gap.stream == stream && gap.first == 0);
-        let origin = self.bases[&stream].origin;
-        if origin.stream != stream && delivery.completion.entries().any(is_first_lost) {
-            self.outcome.headless.insert(origin);
+    /// Takes note of what is written with a delivery, and of what is reported as lost.
+    fn note_outcome(&mut self, delivery: &Delivery) {
+        let progress = delivery.completion.progress;
+        if let (Some(Metadata::Sealed { seq: 0, .. }), Some(progress)) = (&delivery.metadata, progress) {
+            self.outcome.told.extend(self.device.heard(progress.stream));
+        }
+        let entries: Vec<_> = delivery.completion.entries().collect();
+        let is_unplaced = |stream: StreamId| {
+            let own = |entry: &JournalEntry| matches!(entry, JournalEntry::Progress(of) if of.stream == stream && of.sequence.origin.stream == stream);
+            self.bases[&stream].origin.stream != stream && entries.iter().any(own)
+        };
+        let gaps =
+            entries.iter().filter_map(|entry| if let JournalEntry::Lost(gap) = entry { Some(*gap) } else { None });
+        let gaps: Vec<_> = gaps.map(|gap| (gap, is_unplaced(gap.stream))).collect();
+        if let (Ok(text), Some(progress)) = (delivery.data[..].try_into(), progress) {
+            let text = u64::from_be_bytes(text);
+            if is_unplaced(progress.stream) {
+                self.outcome.unplaced.insert(text, progress.stream);
+            }
+            self.outcome.written.insert(text);
+        }
+        for (gap, is_unplaced) in gaps {
+            self.note_lost(gap, is_unplaced);
         }
     }
 
-    fn note_lost(&mut self, gap: crate::stream::Gap) {
+    /// Takes note of a gap. A stream without its first message is not in its sequence before a later one told what it continues:
+    /// until then, what is missing of it may have come in another stream, as a spool sends it again, and what came of it, or
+    /// is missing, is a gap before those that continue it.
+    fn note_lost(&mut self, gap: crate::stream::Gap, is_unplaced: bool) {
         let Continues { origin, position } = self.bases[&gap.stream];
+        let Outcome { written, lost, repeated, denied, unplaced, told, .. } = &mut self.outcome;
         for seq in gap.first..=gap.last {
-            if let Some(text) = self.texts.get(&(origin, position + u64::from(seq))) {
-                self.outcome.lost.insert(*text);
-                self.outcome.denied.extend(self.outcome.written.contains(text).then_some((origin, *text)));
+            let Some(text) = self.texts.get(&(origin, position + u64::from(seq))) else { continue };
+            let is_excused = is_unplaced || unplaced.get(text).is_some_and(|stream| !told.contains(stream));
+            if written.contains(text) && !is_excused {
+                denied.insert(*text);
+            }
+            if !lost.insert(*text) && !is_excused {
+                repeated.insert(*text);
+            }
+            if is_unplaced {
+                unplaced.insert(*text, gap.stream);
             }
         }
     }
@@ -410,10 +428,14 @@ impl<'a> World<'a> {
         }
     }
 
-    /// What was reported as lost after it was written, where it was known which stream continued which.
-    pub(super) fn denied(&self) -> BTreeSet<u64> {
-        let Outcome { denied, headless, .. } = &self.outcome;
-        denied.iter().filter(|(origin, _)| !headless.contains(origin)).map(|(_, text)| *text).collect()
+    /// What was reported as lost after it was written.
+    pub(super) fn denied(&self) -> Vec<u64> {
+        self.outcome.denied.iter().copied().collect()
+    }
+
+    /// What was reported as lost more than once.
+    pub(super) fn repeated(&self) -> Vec<u64> {
+        self.outcome.repeated.iter().copied().collect()
     }
 
     /// What was sent, and is neither written nor reported as lost.

@@ -116,8 +116,9 @@ pub(crate) struct Loaded {
     pub(crate) config: Config,
     /// What is probably not meant, a line each.
     pub(crate) warnings: Vec<String>,
-    /// `sts_mode` or `sts_version` is what the command line says, whatever the file does.
-    pub(crate) is_protection_overridden: bool,
+    /// The command line asks for the protection that the link has, whatever the file says: plaintext by `sts_mode`, a version
+    /// of the protocol by `sts_version`.
+    pub(crate) is_protection_asked_for: bool,
     /// The password files that it names.
     pub(crate) secret_files: Vec<PathBuf>,
 }
@@ -154,8 +155,8 @@ pub(crate) fn load(argument: Option<&OsStr>, options: &[String], env: &Environme
     {
         parsed.warnings.push(exposed_warning("key", &client.key));
     }
-    let is_protection_overridden = overrides.iter().any(Override::sets_protection);
-    Ok(Loaded { config: parsed.config, warnings: parsed.warnings, located, is_protection_overridden, secret_files })
+    let is_protection_asked_for = overrides.iter().any(|option| option.asks_for(&parsed.config.protection));
+    Ok(Loaded { config: parsed.config, warnings: parsed.warnings, located, is_protection_asked_for, secret_files })
 }
 
 /// The value of each key of a configuration that was loaded so, and where it is from.

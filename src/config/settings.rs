@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::ConfigSource;
 use super::keys::{ConfigKey, KEY_NAMES, instead_of, key_names};
+use super::{ConfigSource, Protection};
 use crate::text::{escape, nearest, show, tame};
 use crate::{Error, Exit, Result};
 
@@ -16,9 +16,14 @@ pub(crate) struct Override {
 }
 
 impl Override {
-    /// Whether it sets how messages are protected: `sts_mode` or `sts_version`.
-    pub(super) fn sets_protection(&self) -> bool {
-        matches!(self.key, ConfigKey::Mode | ConfigKey::StsVersion)
+    /// Whether it is the key that decides for this protection: that the command line sets another one says nothing of what
+    /// was meant.
+    pub(super) fn asks_for(&self, protection: &Protection) -> bool {
+        self.key
+            == match protection {
+                Protection::None => ConfigKey::Mode,
+                Protection::Sealed(_) | Protection::Legacy(_) => ConfigKey::StsVersion,
+            }
     }
 
     /// Parses `KEY=VALUE`; blanks around either are free.

@@ -70,7 +70,8 @@ impl Link {
     /// Finds and reads the configuration that the command line means; its warnings go to `report`.
     ///
     /// # Errors
-    /// As [`config::load`].
+    /// As [`config::load`]; [`Exit::Config`] where the file takes its protection away from a link that had one, and the error of
+    /// a file that would say so, but cannot be used.
     pub fn open(options: &LinkOptions, report: &Reporter) -> Result<Self> {
         let env = Environment::of_process();
         let loaded = config::load(options.link.as_deref(), &options.overrides, &env)?;
@@ -88,7 +89,7 @@ impl Link {
             sources,
             no_sandbox: options.no_sandbox,
         };
-        if !loaded.is_protection_overridden {
+        if !loaded.is_protection_asked_for {
             link.refuse_downgrade()?;
             #[cfg(feature = "legacy")]
             link.tell_legacy_session(report);
@@ -104,7 +105,8 @@ impl Link {
     /// become one of the old program.
     ///
     /// # Errors
-    /// [`Exit::Config`] where the file says so, and the link has a session or a peer that was trusted for it.
+    /// [`Exit::Config`] where the file says so, and the link has a session or a peer that was trusted for it; otherwise as
+    /// [`cache::status::links_with_peers`], [`Dir::open`] and [`KnownPeers::load`].
     fn refuse_downgrade(&self) -> Result<()> {
         let (how, so, hint) = match &self.config.protection {
             Protection::Sealed(_) => return Ok(()),
@@ -120,22 +122,29 @@ impl Link {
             ),
         };
         let link = &self.config.link;
-        // What cannot be read is of no use to an encrypted link either.
-        let links = cache::status::links_with_peers(&self.runtime_dir).unwrap_or_default();
+        // What cannot be read may say that the link was encrypted.
+        let links = cache::status::links_with_peers(&self.runtime_dir)?;
         let has_session = links.get(link).is_some_and(|peers| match &self.config.protection {
             // A session of the old program has no peer.
             Protection::Legacy(_) => !peers.is_empty(),
             Protection::None | Protection::Sealed(_) => true,
         });
-        let has_peer = Dir::open(&self.identity_dir, Guard::Public)
-            .and_then(|dir| dir.map(|dir| self.peers_store(dir).open()?.has_peer_of(link)).transpose())
-            .is_ok_and(|has_peer| has_peer == Some(true));
-        let what = match (has_session, has_peer) {
-            (false, false) => return Ok(()),
-            (true, _) => "sessions",
-            (false, true) => "trusted peers",
+        let what = if has_session {
+            "sessions"
+        } else if self.has_trusted_peer()? {
+            "trusted peers"
+        } else {
+            return Ok(());
         };
         Err(Error::new(Exit::Config, format!("link `{link}` {how}, but it has {what}")).because(so).hint(hint))
+    }
+
+    /// Whether a peer was trusted for this link, or has paired with it.
+    fn has_trusted_peer(&self) -> Result<bool> {
+        match Dir::open(&self.identity_dir, Guard::Public)? {
+            Some(dir) => self.peers_store(dir).open()?.has_peer_of(&self.config.link),
+            None => Ok(false),
+        }
     }
 
     /// Whether this is a link of STS/2 that only has a session of the old program.

@@ -366,12 +366,41 @@ fn an_encrypted_link_does_not_become_plain_by_a_line_in_a_file() {
     device.configure(&plain);
     device.send_all(&[], "secret\n").failed(&[78], &said);
     Process::spawn(device.recv(&[LINK])).wait().failed(&[78], &said);
+    device.send_all(&["-o", "sts_version=2"], "secret\n").failed(&[78], &said);
     device.send_all(&["-o", "sts_mode=nosec"], "on purpose\n").succeeded();
     // Without its sessions, the peer that was trusted for the link says that it was encrypted.
     device.lose_runtime_files();
     device.send_all(&[], "secret\n").failed(&[78], &["trusted peers"]);
     let other = Device::configured(Identity::Stranger, &plain);
     other.send_all(&[], "plain\n").succeeded();
+}
+
+/// The runtime directory is empty after each start of the machine: then only `known_peers` says that a link was encrypted.
+#[test]
+fn an_encrypted_link_does_not_become_plain_by_a_file_that_cannot_be_used() {
+    let broker = Broker::start();
+    let port = broker.port().to_string();
+    let pair = Pair::enrolled(&broker, "gcm");
+    let device = &pair.slave;
+    device.configure(&settings(&port, "nosec", "null"));
+    let peers = fs::read(device.config_dir().join("known_peers")).unwrap();
+    let mut garbage = peers.clone();
+    garbage.extend(b"garbage\n");
+    for (content, mode, exit) in [(&peers[..], 0o666, 77), (&garbage, 0o600, 78), (&peers[..100], 0o600, 78)] {
+        device.write("known_peers", content, mode);
+        device.send_all(&[], "secret\n").failed(&[exit], &["known_peers"]);
+    }
+    device.write("known_peers", &peers, 0o600);
+    if chown(device.config_dir().join("known_peers"), Some(NOBODY), None).is_ok() {
+        device.send_all(&[], "secret\n").failed(&[77], &["known_peers", "it belongs to user"]);
+    }
+    fs::remove_file(device.config_dir().join("known_peers")).unwrap();
+    fs::set_permissions(device.runtime_dir(), fs::Permissions::from_mode(0o755)).unwrap();
+    let runtime_dir = device.runtime_dir().display().to_string();
+    device.send_all(&[], "secret\n").failed(&[77], &[&runtime_dir, "other users can enter it"]);
+    device.send_all(&["-o", "sts_mode=nosec"], "on purpose\n").succeeded();
+    fs::remove_dir_all(device.runtime_dir()).unwrap();
+    device.send_all(&[], "plain\n").succeeded();
 }
 
 #[test]

@@ -126,5 +126,8 @@ fn neither_version_becomes_the_other_by_a_line_in_a_file() {
     let mut settings = crate::device::settings(&port, "master", "cbc");
     settings.push(("sts_version", "1"));
     pair.master.configure(&settings);
-    pair.master.send_all(&[], "x\n").failed(&[78], &["is for the old program (sts_version = 1), but it has sessions"]);
+    for options in [&[][..], &["-o", "sts_mode=master"]] {
+        let said = ["is for the old program (sts_version = 1), but it has sessions"];
+        pair.master.send_all(options, "x\n").failed(&[78], &said);
+    }
 }

@@ -12,8 +12,26 @@ use sha2::{Digest as _, Sha256};
 
 use crate::sandbox::Needs;
 
-/// The variables that say where the system's authorities are: a file, and directories.
-pub(super) const SYSTEM_VARIABLES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+/// The variable that names a file with the system's authorities.
+pub(super) const CERT_FILE: &str = "SSL_CERT_FILE";
+/// The variable that names directories of such files.
+pub(super) const CERT_DIR: &str = "SSL_CERT_DIR";
+
+/// Where the environment says that the system's authorities are.
+pub(super) struct NamedAuthorities {
+    pub(super) file: Option<PathBuf>,
+    pub(super) dirs: Vec<PathBuf>,
+}
+
+impl NamedAuthorities {
+    /// `None` where it does not say so.
+    pub(super) fn of_process() -> Option<Self> {
+        let [file, dirs] = [CERT_FILE, CERT_DIR].map(|name| env::var_os(name).filter(|value| !value.is_empty()));
+        let dirs = dirs.iter().flat_map(env::split_paths).filter(|dir| !dir.as_os_str().is_empty()).collect();
+        let named = Self { file: file.map(PathBuf::from), dirs };
+        (named.file.is_some() || !named.dirs.is_empty()).then_some(named)
+    }
+}
 
 /// What a connection over TLS is to be like; all files are PEM.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,13 +56,15 @@ impl TlsOptions {
         for file in self.ca.iter().chain(client) {
             needs.read_file(file);
         }
-        if self.ca.is_none() && self.pin.is_none() {
-            let [file, dirs] = SYSTEM_VARIABLES.map(|name| env::var_os(name).filter(|value| !value.is_empty()));
-            if let Some(file) = file {
-                needs.read_file(file.as_ref());
+        if self.ca.is_none()
+            && self.pin.is_none()
+            && let Some(NamedAuthorities { file, dirs }) = NamedAuthorities::of_process()
+        {
+            if let Some(file) = &file {
+                needs.read_file(file);
             }
-            for dir in dirs.iter().flat_map(env::split_paths) {
-                needs.read_dir(&dir);
+            for dir in &dirs {
+                needs.read_dir(dir);
             }
         }
         if let Some(TicketPlace { dir, .. }) = &self.tickets {

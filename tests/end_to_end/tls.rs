@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, mpsc};
@@ -133,7 +133,49 @@ fn without_a_ca_file_the_authorities_of_the_system_count() {
     run(&authority.file()).succeeded();
     let other = Authority::new();
     run(&other.file()).failed(&[69], &["not signed by an authority that this device knows", "tls_pin = SHA256:"]);
-    run(Path::new("/dev/null")).failed(&[69], &["no certificates of authorities", "ca-certificates"]);
+    let empty = device.path().join("empty.pem");
+    fs::write(&empty, "").unwrap();
+    run(&empty).failed(&[69], &["no certificates of authorities", "ca-certificates"]);
+}
+
+/// A variable names authorities as `ca_file` does, and what it names must be as safe.
+#[test]
+fn authorities_that_a_variable_names_are_those_of_this_user_alone() {
+    let authority = Authority::new();
+    let broker = broker(&authority.sign("broker", Kind::Good), "");
+    let device = device(broker.port(), &[]);
+    let dir = device.path().join("authorities");
+    fs::create_dir(&dir).unwrap();
+    let file = dir.join("ca.pem");
+    fs::copy(authority.file(), &file).unwrap();
+    let run = |variable: &str, place: &Path| {
+        // With a ticket of an earlier run, no certificate is checked.
+        device.lose_runtime_files();
+        let mut command = device.send(&["-q", LINK]);
+        command.env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR").env(variable, place);
+        Process::spawn_with(command, "x\n").wait()
+    };
+    let both = [("SSL_CERT_FILE", &file), ("SSL_CERT_DIR", &dir)];
+    for (variable, place) in both {
+        run(variable, place).succeeded();
+    }
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
+    for (variable, place) in both {
+        let said = ["not signed by an authority that this device knows", variable, "ca.pem", "chmod go-w"];
+        run(variable, place).failed(&[69], &said);
+    }
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    if chown(&file, Some(65_534), None).is_ok() {
+        for (variable, place) in both {
+            run(variable, place).failed(&[69], &[variable, "ca.pem", "it belongs to user"]);
+        }
+    }
+    fs::remove_file(&file).unwrap();
+    run("SSL_CERT_FILE", &file).failed(&[69], &["SSL_CERT_FILE", "No such file"]);
+    // A FIFO is not waited for.
+    assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
+    run("SSL_CERT_FILE", &file).failed(&[69], &["SSL_CERT_FILE", "not a regular file"]);
+    run("SSL_CERT_DIR", &dir).failed(&[69], &["no certificates of authorities"]);
 }
 
 #[test]

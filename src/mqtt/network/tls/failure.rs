@@ -6,6 +6,7 @@ use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 
 use super::client_certificate::ClientCertificate;
 use super::plain_port::PlainPort;
+use super::system_authorities::SystemAuthorities;
 use super::verifier::{Authorities, BrokerVerifier};
 use crate::mqtt::connection_lost::{ConnectionLost, Obstacle};
 use crate::mqtt::foreign_protocol;
@@ -105,9 +106,7 @@ impl Judge {
             // An authority that was made anew has the same name, and another key.
             CertificateError::UnknownIssuer
             | CertificateError::BadSignature
-            | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
-                (self.unknown_issuer().to_owned(), self.ways_to_trust())
-            }
+            | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => self.unknown_issuer(),
             CertificateError::Other(error) if error.to_string() == CA_AS_BROKER => {
                 let why = "the broker's certificate is one of an authority (CA:TRUE), as a self-signed one often is";
                 let renew = "have the broker use a certificate with CA:FALSE";
@@ -122,16 +121,24 @@ impl Judge {
         failed(why).hint(hint).final_one()
     }
 
-    fn unknown_issuer(&self) -> &'static str {
-        match self.verifier.authorities() {
+    /// Why no authority that counts has signed the certificate, and what to do.
+    fn unknown_issuer(&self) -> (String, String) {
+        const UNKNOWN: &str = "the broker's certificate is not signed by an authority that this device knows";
+        let why = match self.verifier.authorities() {
             Authorities::Own(_) => "the broker's certificate is not signed by an authority in `ca_file`",
-            Authorities::System(roots) if roots.get().is_some_and(Option::is_none) => {
-                "this device has no certificates of authorities (install the package ca-certificates)"
-            }
-            Authorities::System(_) | Authorities::Nobody => {
-                "the broker's certificate is not signed by an authority that this device knows"
-            }
-        }
+            Authorities::System(found) => match found.get() {
+                Some(SystemAuthorities { refused: Some(refused), .. }) => {
+                    let hint = refused.hint_text().map_or_else(|| self.ways_to_trust(), str::to_owned);
+                    return (format!("{UNKNOWN}, and a file was not used: {refused}"), hint);
+                }
+                Some(SystemAuthorities { verifier: None, .. }) => {
+                    "this device has no certificates of authorities (install the package ca-certificates)"
+                }
+                _ => UNKNOWN,
+            },
+            Authorities::Nobody => UNKNOWN,
+        };
+        (why.to_owned(), self.ways_to_trust())
     }
 
     /// What to write to trust this broker.

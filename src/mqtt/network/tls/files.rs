@@ -1,10 +1,7 @@
 //! Certificates and keys in files (PEM, RFC 7468), and what is wrong with them.
 
-#![expect(clippy::disallowed_methods, reason = "it looks at where the system keeps its authorities")]
-
-use std::os::unix::fs::MetadataExt;
+use std::fmt;
 use std::path::{Path, PathBuf};
-use std::{env, fmt};
 
 use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
@@ -14,29 +11,17 @@ use rustls::sign::CertifiedKey;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+use super::system_authorities;
 use crate::files;
-use crate::mqtt::tls_options::{ClientCert, SYSTEM_VARIABLES, TlsOptions};
+use crate::mqtt::tls_options::{ClientCert, TlsOptions};
 use crate::text::{quote, show, tame};
 use crate::{Error, Exit, Result};
 
 /// Longest file that is read, bytes: a bundle of all public authorities has 250,000.
-const MAX_FILE_LEN: u64 = 4 << 20;
+pub(super) const MAX_FILE_LEN: u64 = 4 << 20;
 
 /// What a line begins with that begins a key with a passphrase, in the two formats that there are.
 const ENCRYPTED: [&str; 2] = ["-----BEGIN ENCRYPTED PRIVATE KEY-----", "Proc-Type: 4,ENCRYPTED"];
-
-/// Where they usually are: a change of a file there changes the directory.
-const SYSTEM_PLACES: [&str; 3] = ["/etc/ssl/certs", "/etc/ssl/cert.pem", "/etc/pki/tls/certs"];
-
-/// What changes with the system's authorities, without reading them.
-fn system_stamp() -> String {
-    let named = SYSTEM_VARIABLES.map(|name| env::var_os(name).unwrap_or_default());
-    let places = named.iter().map(PathBuf::from).chain(SYSTEM_PLACES.map(PathBuf::from));
-    let stamps = places.map(|path| {
-        path.metadata().map(|found| (found.ino(), found.len(), found.mtime(), found.mtime_nsec())).unwrap_or_default()
-    });
-    format!("{named:?} {:?}", stamps.collect::<Vec<_>>())
-}
 
 /// A file that was read, for the errors of what is in it.
 struct NamedContent {
@@ -66,7 +51,7 @@ impl Files {
             }
             None => None,
         };
-        let system = if ca.is_none() && options.pin.is_none() { system_stamp() } else { String::new() };
+        let system = if ca.is_none() && options.pin.is_none() { system_authorities::stamp() } else { String::new() };
         Ok(Self { ca, client, system })
     }
 

@@ -2,9 +2,10 @@
 //!
 //! A [`TlsLayer`] is what the connections of one client share: what is in the files, and the tickets of earlier
 //! connections. `transport` is one connection, and `records` its buffers. `verifier` decides whether the broker is the
-//! right one, `client_certificate` has our own certificate, `tickets` spares the second handshake, and `failure` says
-//! in words what went wrong. `plain_port` says what to write where a port is not for TLS, and `probe` finds out whether a port that closes without a word is for TLS. Checking cannot be
-//! turned off.
+//! right one, with the authorities of a file or those of the system (`system_authorities`). `client_certificate` has our own
+//! certificate, `tickets` spares the second handshake, and `failure` says in words what went wrong. `plain_port` says what to
+//! write where a port is not for TLS, and `probe` finds out whether a port that closes without a word is for TLS. Checking
+//! cannot be turned off.
 
 mod client_certificate;
 mod failure;
@@ -13,6 +14,7 @@ mod plain_port;
 mod probe;
 mod records;
 mod step;
+mod system_authorities;
 mod tickets;
 mod transport;
 mod verifier;

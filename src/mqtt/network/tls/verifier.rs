@@ -9,6 +9,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
+use super::system_authorities::SystemAuthorities;
 use crate::mqtt::tls_options::KeyPin;
 
 /// Checks a broker's certificate: its key against the pin, its signatures, name and dates with the authorities.
@@ -30,9 +31,8 @@ pub(super) enum Authorities {
     Nobody,
     /// Those of `ca_file`.
     Own(Arc<WebPkiServerVerifier>),
-    /// Those that the system trusts. They are read when a certificate is to be checked, since it takes some milliseconds;
-    /// `None` if there are none.
-    System(OnceLock<Option<Arc<WebPkiServerVerifier>>>),
+    /// Those that the system trusts. They are read when a certificate is to be checked, since it takes some milliseconds.
+    System(OnceLock<SystemAuthorities>),
 }
 
 impl BrokerVerifier {
@@ -81,19 +81,12 @@ impl BrokerVerifier {
     }
 }
 
-fn verifier(
+/// What checks a certificate with these authorities.
+pub(super) fn verifier(
     roots: RootCertStore,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<WebPkiServerVerifier>, rustls::server::VerifierBuilderError> {
     WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(provider)).build()
-}
-
-/// The authorities that the system trusts: of `$SSL_CERT_FILE` and `$SSL_CERT_DIR`, else where OpenSSL would look.
-fn of_system(provider: &Arc<CryptoProvider>) -> Option<Arc<WebPkiServerVerifier>> {
-    let mut roots = RootCertStore::empty();
-    // Single files that are unreadable or damaged must not take the others away.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    verifier(roots, provider).ok()
 }
 
 impl ServerCertVerifier for BrokerVerifier {
@@ -116,8 +109,9 @@ impl ServerCertVerifier for BrokerVerifier {
         let verifier = match &self.authorities {
             Authorities::Nobody => return Ok(ServerCertVerified::assertion()),
             Authorities::Own(verifier) => verifier,
-            Authorities::System(verifier) => verifier
-                .get_or_init(|| of_system(&self.provider))
+            Authorities::System(found) => found
+                .get_or_init(|| SystemAuthorities::read(&self.provider))
+                .verifier
                 .as_ref()
                 .ok_or(Error::InvalidCertificate(CertificateError::UnknownIssuer))?,
         };

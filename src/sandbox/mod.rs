@@ -13,7 +13,8 @@
 //! - A file that is replaced by another one, as every editor and certificate manager does it, is another file for Landlock. So
 //!   files that are read again are allowed by their directory.
 //! - The system's resolver reads files in /etc and loads libraries, both of which an upgrade replaces. So [`SYSTEM`] can be
-//!   read as a whole: it is the same on all machines, but for /etc, of which the user's own rights decide.
+//!   read as a whole: it is the same on all machines, but for /etc, of which the user's own rights decide. A run that looks
+//!   names up can also read the directories to which links in /etc lead the resolver (`resolver`).
 //!
 //! A tool enters after its files are found and its signals are caught, and before its first connection. A service that reads its
 //! configuration again stays in the sandbox made for the first one ([`Needs::first_beyond`]).
@@ -24,11 +25,13 @@ mod calls;
 mod files;
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod filter;
+mod resolver;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
+pub(crate) use self::resolver::hint_of_hidden_file;
 use crate::report::Reporter;
 use crate::text::show;
 
@@ -42,7 +45,7 @@ const SYSTEM: [&str; 13] = [
     "/lib64",
     "/nix/store",
     "/gnu/store",
-    // Where /etc/resolv.conf leads.
+    // Where /etc/resolv.conf may lead when it is replaced.
     "/run/systemd/resolve",
     "/run/NetworkManager",
     "/run/resolvconf",
@@ -78,33 +81,9 @@ pub(crate) struct Needs {
 }
 
 impl Needs {
-    /// Reads a file whenever it has changed: its directory, and, if it is a link, each one in which the way to it may be laid
-    /// anew. That is where a link to the file is, and where a directory is a link to another one in the same place, as those of
-    /// a container's secrets are. The root directory is not allowed as a whole for one file in it.
+    /// Reads a file whenever it has changed, wherever a link leads to it then.
     pub(crate) fn read_file(&mut self, path: &Path) {
-        let Ok(path) = std::path::absolute(path) else { return };
-        let (mut at, mut rest, mut links) = (PathBuf::from("/"), steps(&path), 0);
-        while let Some(name) = rest.pop() {
-            if name == ".." {
-                at.pop();
-                continue;
-            }
-            let there = at.join(name);
-            let target = there.read_link().ok().filter(|_| links < MAX_LINKS);
-            let is_local = |target: &PathBuf| target.components().all(|part| matches!(part, Component::Normal(_)));
-            if rest.is_empty() || target.as_ref().is_some_and(is_local) {
-                self.read.insert(if at.parent().is_some() { at.clone() } else { there.clone() });
-            }
-            let Some(target) = target else {
-                at = there;
-                continue;
-            };
-            links += 1;
-            if target.is_absolute() {
-                at = PathBuf::from("/");
-            }
-            rest.extend(steps(&target));
-        }
+        self.read.extend(places_of(path));
     }
 
     /// Reads what is in a directory.
@@ -132,7 +111,10 @@ impl Needs {
     /// looked up.
     pub(crate) fn connect(&mut self, port: u16, is_name: bool) {
         self.ports.insert(port);
-        self.ports.extend(is_name.then_some(DNS_PORT));
+        if is_name {
+            self.ports.insert(DNS_PORT);
+            self.look.extend(resolver::places());
+        }
     }
 
     /// Connects from a local address.
@@ -161,6 +143,37 @@ impl Needs {
         let address = || (self.binds && !held.binds).then(|| "a local address".to_owned());
         path.map(|path| show(path)).or_else(port).or_else(address)
     }
+}
+
+/// The directory of a file, and, if it is a link, each one in which the way to it may be laid anew. That is where a link to the
+/// file is, and where a directory is a link to another one in the same place, as those of a container's secrets are. The root
+/// directory does not count as a whole for one file in it.
+fn places_of(path: &Path) -> BTreeSet<PathBuf> {
+    let mut places = BTreeSet::new();
+    let Ok(path) = std::path::absolute(path) else { return places };
+    let (mut at, mut rest, mut links) = (PathBuf::from("/"), steps(&path), 0);
+    while let Some(name) = rest.pop() {
+        if name == ".." {
+            at.pop();
+            continue;
+        }
+        let there = at.join(name);
+        let target = there.read_link().ok().filter(|_| links < MAX_LINKS);
+        let is_local = |target: &PathBuf| target.components().all(|part| matches!(part, Component::Normal(_)));
+        if rest.is_empty() || target.as_ref().is_some_and(is_local) {
+            places.insert(if at.parent().is_some() { at.clone() } else { there.clone() });
+        }
+        let Some(target) = target else {
+            at = there;
+            continue;
+        };
+        links += 1;
+        if target.is_absolute() {
+            at = PathBuf::from("/");
+        }
+        rest.extend(steps(&target));
+    }
+    places
 }
 
 /// The names in a path, the first one last.

@@ -62,6 +62,7 @@ mod refused_spool;
 mod retained;
 mod rotation;
 mod sandbox;
+mod sandbox_names;
 mod shared_spool;
 mod signals;
 mod soak;

@@ -21,6 +21,7 @@ use super::sockets;
 use super::transport::Transport;
 use crate::mqtt::connection_lost::{ConnectionLost, Obstacle};
 use crate::mqtt::endpoint::BrokerAddress;
+use crate::sandbox;
 
 /// How long each step may take.
 #[derive(Debug)]
@@ -187,7 +188,8 @@ impl Connector {
                 return ControlFlow::Break(Poll::Pending);
             }
         };
-        self.failed(None, dialer.unreachable(ConnectionLost::at(Obstacle::Lookup, why)));
+        let lost = ConnectionLost::at(Obstacle::Lookup, why).hint_if(sandbox::hint_of_hidden_file());
+        self.failed(None, dialer.unreachable(lost));
         ControlFlow::Continue(())
     }
 

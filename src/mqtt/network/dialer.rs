@@ -121,7 +121,8 @@ impl Dialer {
     pub(super) fn unreachable(&self, lost: ConnectionLost) -> ConnectionLost {
         match &self.endpoint.proxy {
             Some(_) if lost.obstacle() != Obstacle::LocalAddress => {
-                ConnectionLost::at(Obstacle::Proxy, format!("no connection to the proxy: {lost}"))
+                let hint = lost.hint_text().map(str::to_owned);
+                ConnectionLost::at(Obstacle::Proxy, format!("no connection to the proxy: {lost}")).hint_if(hint)
             }
             _ => lost,
         }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::ops::Range;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
@@ -52,14 +53,14 @@ pub(crate) struct NamedFile {
 /// Reads a file of at most `max` bytes that the user named by a path; `None` where it is absent. It must be this user's or root's,
 /// and nobody else may be able to change it, or what any step of the path leads to.
 ///
-/// A descriptor that was handed to this process, such as `/dev/fd/3` of a shell's `<(...)`, is read as it is: who hands it over
-/// chose what is in it.
+/// A descriptor that was handed to this process, such as `/dev/fd/3` of a shell's `<(...)` or `/dev/stdin`, is read as it is: who
+/// hands it over chose what is in it.
 ///
 /// # Errors
 /// [`Exit::NotTrusted`] where others can change it, or where it is not a regular file; [`Exit::Failed`] where it cannot
 /// be read or is longer than `max`.
 pub(crate) fn read_path(path: &Path, max: u64) -> Result<Option<NamedFile>> {
-    if path.starts_with("/dev/fd") || path.starts_with("/proc/self/fd") {
+    if is_handed_over(path) {
         let file = File::open(path).map_err(|err| failed("read", path, err))?;
         return Ok(Some(NamedFile { bytes: read_whole(file, path, 0, max)?, is_exposed: false }));
     }
@@ -68,6 +69,14 @@ pub(crate) fn read_path(path: &Path, max: u64) -> Result<Option<NamedFile>> {
     let is_exposed = others_can_read(stat.st_gid, stat.st_mode);
     let bytes = read_whole(File::from(fd), path, u64::try_from(stat.st_size).unwrap_or(u64::MAX), max)?;
     Ok(Some(NamedFile { bytes, is_exposed }))
+}
+
+/// Whether a path is that of a descriptor, and of nothing else: what follows the number of one could lead anywhere.
+fn is_handed_over(path: &Path) -> bool {
+    let is_number = |name: &[u8]| !name.is_empty() && name.iter().all(u8::is_ascii_digit);
+    let bytes = path.as_os_str().as_bytes();
+    let name = [&b"/dev/fd/"[..], b"/proc/self/fd/"].into_iter().find_map(|place| bytes.strip_prefix(place));
+    bytes == b"/dev/stdin" || name.is_some_and(is_number)
 }
 
 /// Reads a file as [`read`] does, of at most `max` bytes.
@@ -284,6 +293,33 @@ mod tests {
             let NamedFile { bytes, is_exposed } = read(4).unwrap().unwrap();
             assert_eq!((&**bytes, is_exposed), (&b"text"[..], false), "{place}");
             assert_eq!(read(3).map(drop).unwrap_err().exit(), Exit::Failed);
+        }
+    }
+
+    #[test]
+    fn a_path_that_leads_on_from_a_descriptor_is_as_any_other() {
+        for path in ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/17"] {
+            assert!(is_handed_over(Path::new(path)), "{path}");
+        }
+        for path in [
+            "/dev/fd",
+            "/dev/fd/",
+            "/dev/fd/../x",
+            "/dev/fd/3/x",
+            "/dev/fd/3/",
+            "/dev/fd/+3",
+            "/dev/stdin/",
+            "dev/fd/3",
+        ] {
+            assert!(!is_handed_over(Path::new(path)), "{path}");
+        }
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().canonicalize().unwrap().join("file");
+        std::fs::write(&path, "text").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+        for place in ["/dev/fd/../../../../..", "/proc/self/fd/../../.."] {
+            let around = format!("{place}{}", path.display());
+            assert_eq!(read_path(around.as_ref(), 4).map(drop).unwrap_err().exit(), Exit::NotTrusted, "{around}");
         }
     }
 

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::thread::sleep;
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -11,6 +12,7 @@ use crate::broker::{Broker, Options};
 use crate::device::{Device, LINK, M2S, Pair, readings};
 use crate::hostile::{Fate, HostileBroker, paired};
 use crate::process::{Ended, Process, wait_until};
+use crate::rotation::LONGER_THAN_REFRESH;
 use crate::server::{Server, carry};
 use crate::versions::{pair_in, swallow};
 
@@ -291,13 +293,10 @@ fn a_run_without_space_and_without_a_broker_names_both() {
     receiver.stop().succeeded();
     broker.stop();
     sender.wait_for("waiting for the broker");
-    // What is read before the new session is noticed is sealed in the old stream.
-    wait_until("the next stream to wait", || {
-        if !sender.stderr().contains(WAITS) {
-            sender.write("after\n");
-        }
-        sender.stderr().contains(WAITS)
-    });
+    // What is read before the new session is noticed is sealed in the old stream, which is not left before the broker has it.
+    sleep(LONGER_THAN_REFRESH);
+    sender.write("after\n");
+    sender.wait_for(WAITS);
     sender.close_stdin();
     let said =
         ["timed out: unacknowledged", "the disk with the runtime directory is full", "no connection to the broker"];

@@ -1,9 +1,12 @@
 //! Claim: no message counts as delivered that an MQTT 5 broker refused while it accepted later ones, unless the receiver takes
 //! messages in any order, however the run ends.
 
+use std::thread::sleep;
+
 use crate::broker::Broker;
-use crate::device::{Device, Pair};
-use crate::process::Ended;
+use crate::device::{Device, LINK, Pair};
+use crate::process::{Ended, Process};
+use crate::rotation::LONGER_THAN_REFRESH;
 use crate::server::{Refusal, Server, carry_refusing};
 
 const LINES: &str = "one\ntwo\nthree\n";
@@ -12,7 +15,7 @@ const SPOOL: [&str; 2] = ["--spool", "spool"];
 const QUOTA_EXCEEDED: u8 = 0x97;
 const NOT_AUTHORIZED: u8 = 0x87;
 
-/// A relay that has the second message of a connection refused, and the options that lead through it.
+/// A relay that has one message of a connection refused, usually the second one, and the options that lead through it.
 struct Refusing {
     broker: Broker,
     _relay: Server,
@@ -21,9 +24,12 @@ struct Refusing {
 
 impl Refusing {
     fn start(code: u8, withholds_answers: bool) -> Self {
+        Self::of(Refusal { number: 1, code, withholds_answers })
+    }
+
+    fn of(refusal: Refusal) -> Self {
         let broker = Broker::start();
         let port = broker.port();
-        let refusal = Refusal { number: 1, code, withholds_answers };
         let relay = Server::start(move |_, stream| carry_refusing(stream, port, refusal));
         let port = format!("port={}", relay.port());
         Self { broker, _relay: relay, port }
@@ -101,4 +107,19 @@ fn what_a_run_leaves_that_times_out_before_the_answers_come_is_not_lost() {
     let options = refusing.options(&["--spool", "spool", "--timeout", "2"]);
     let left = [LATER_ACCEPTED, "timed out", "left in the spool"];
     sent_by_the_next_run(&refusing, |pair| pair.master.send_all(&options, LINES).failed(&[75], &left));
+}
+
+#[test]
+fn a_run_without_a_spool_ends_where_the_first_message_of_its_next_stream_is_refused() {
+    // After the first line, and what names the next stream.
+    let refusing = Refusing::of(Refusal { number: 2, code: QUOTA_EXCEEDED, withholds_answers: false });
+    let pair = Pair::paired(&refusing.broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    let mut sender = Process::spawn(pair.master.send(&[&refusing.options(&[])[..], &[LINK]].concat()));
+    sender.write("one\n");
+    receiver.wait_for_stdout(b"one\n");
+    pair.agree();
+    sleep(LONGER_THAN_REFRESH);
+    sender.write("two\nthree\n");
+    sender.wait().failed(&[69], &[LATER_ACCEPTED, "--spool"]);
 }

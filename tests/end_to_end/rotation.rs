@@ -238,7 +238,7 @@ fn keys_agreed_again_and_again_under_traffic_cost_nothing() {
 }
 
 /// How long a run may use the sessions that it knows, and longer.
-const LONGER_THAN_REFRESH: Duration = Duration::from_millis(1500);
+pub(crate) const LONGER_THAN_REFRESH: Duration = Duration::from_millis(1500);
 
 /// A new session is used while messages of the old one are unacknowledged: the next connection bears only shorter ones.
 #[test]

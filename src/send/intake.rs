@@ -18,6 +18,8 @@ use crate::{Error, Exit, Result};
 
 /// Most bytes that are written to the spool before some are published.
 const MAX_WRITTEN_PER_TURN: usize = 1 << 20;
+/// Where the disk has no room for all that was read, it is tried with half as much, and so on, down to this many bytes.
+const MIN_PIECE_LEN: usize = 512;
 /// Time between two attempts to take a lock that another run was asked to release.
 pub(super) const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -102,28 +104,47 @@ impl<'a> Intake<'a> {
             self.is_refused = next.is_err();
             return next.map(|()| true);
         }
-        let lens: Vec<usize> = records.iter().map(|record| record.len()).collect();
-        let mut offset = 0;
-        let with_times = records.iter().map(|bytes| {
-            let sent = self.times.of(offset);
-            offset += bytes.len();
-            Record { bytes, sent }
-        });
-        let appended = store.append(&with_times.collect::<Vec<_>>())?;
+        let (appended, written) = self.append(store, records)?;
         let is_written = matches!(appended, Appended::Records(_));
         self.blocked = Some(appended).filter(|_| !is_written);
         match appended {
             Appended::Records(count) => {
-                let written = lens[..count].iter().sum();
                 self.unwritten.advance(written);
                 self.times.take(written);
                 self.cutter.advance(count);
                 self.end_full_disk();
             }
-            Appended::DiskFull => self.report_full_disk("write to", store.path(), now),
+            Appended::DiskFull => {
+                let purpose = format!("write {} to", count(self.unwritten(), "byte"));
+                self.report_full_disk(&purpose, store.path(), now);
+            }
             Appended::Full | Appended::Busy => {}
         }
         Ok(is_written)
+    }
+
+    /// Appends these records, which are all that was read; on a disk without room for that, fewer or shorter ones. Returns how
+    /// many bytes of what was read are in those that are written, too.
+    fn append<'b>(&'b self, store: &mut dyn RecordStore, all: Vec<&'b [u8]>) -> Result<(Appended, usize)> {
+        let (mut records, mut len) = (all, self.unwritten.len());
+        loop {
+            let mut offset = 0;
+            let with_times = records.iter().map(|bytes| {
+                let sent = self.times.of(offset);
+                offset += bytes.len();
+                Record { bytes, sent }
+            });
+            let appended = store.append(&with_times.collect::<Vec<_>>())?;
+            if let Appended::Records(count) = appended {
+                return Ok((appended, records[..count].iter().map(|record| record.len()).sum()));
+            }
+            len /= 2;
+            let (shorter, _) = self.cutter.cut(&self.unwritten[..len], false);
+            if appended != Appended::DiskFull || len < MIN_PIECE_LEN || shorter.is_empty() {
+                return Ok((appended, 0));
+            }
+            records = shorter;
+        }
     }
 
     fn report_full_disk(&mut self, purpose: &str, path: &Path, now: Instant) {

@@ -8,6 +8,7 @@ use crate::device::{Device, LINK, Pair};
 use crate::process::{Ended, Process};
 use crate::rotation::LONGER_THAN_REFRESH;
 use crate::server::{Refusal, Server, carry_refusing};
+use crate::versions::swallow;
 
 const LINES: &str = "one\ntwo\nthree\n";
 const LATER_ACCEPTED: &str = "the broker refused a message and accepted later ones";
@@ -107,6 +108,22 @@ fn what_a_run_leaves_that_times_out_before_the_answers_come_is_not_lost() {
     let options = refusing.options(&["--spool", "spool", "--timeout", "2"]);
     let left = [LATER_ACCEPTED, "timed out", "left in the spool"];
     sent_by_the_next_run(&refusing, |pair| pair.master.send_all(&options, LINES).failed(&[75], &left));
+}
+
+/// With a spool, the stream of the second run continues that of the first one, of which the receiver has nothing.
+#[test]
+fn a_run_whose_stream_continues_another_one_sends_all_again_that_is_refused_at_its_first_message() {
+    let refusing = Refusing::of(Refusal { number: 0, code: QUOTA_EXCEEDED, withholds_answers: false });
+    let pair = Pair::paired(&refusing.broker, "gcm");
+    let mute = Server::start(|_, stream| swallow(stream, usize::MAX, &[]));
+    let receiver = pair.slave.listen(&[]);
+    let options = ["--spool", "spool", "--confirm"];
+    let to_mute = format!("port={}", mute.port());
+    let first = [&options[..], &["-o", "mqtt_version=5", "-o", &to_mute, "--each", "--timeout", "1"]].concat();
+    pair.master.send_all(&first, "one\n").failed(&[75], &["left in the spool"]);
+    pair.master.send_all(&refusing.options(&options), "two\nthree\n").succeeded();
+    receiver.wait_for_stdout(LINES.as_bytes());
+    receiver.stop().succeeded().wrote(LINES.as_bytes());
 }
 
 #[test]

@@ -412,6 +412,31 @@ fn a_full_disk_is_waited_for() {
     receiver.wait().succeeded().wrote(&readings(20_000));
 }
 
+/// As in a device with a few blocks of memory for it: what is read at once is longer than all of the disk.
+#[test]
+fn a_disk_that_is_smaller_than_a_message_takes_shorter_ones() {
+    let broker = Broker::with(Options { queue: Queue::Unlimited, ..Options::default() });
+    let pair = Pair::paired(&broker, "gcm");
+    let spool = pair.master.path().join("spool");
+    fs::create_dir(&spool).unwrap();
+    let probe = Command::new("unshare").args(["-rm", "true"]).output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        // Without namespaces there is no small disk to test with.
+        return;
+    }
+    for options in [&[][..], &["--each"], &["--binary"]] {
+        let receiver = pair.slave.listen(&["--once"]);
+        let tool = pair.master.send(&spooled(options));
+        let mut command = Command::new("unshare");
+        let script = r#"mount -t tmpfs -o size=64k,mode=700 sts "$0" && exec "$@""#;
+        command.args(["-rm", "sh", "-c", script]).arg(&spool).arg(tool.get_program()).args(tool.get_args());
+        command.current_dir(pair.master.path());
+        command.env("STS_CONFIG_DIR", pair.master.config_dir()).env("STS_RUNTIME_DIR", pair.master.runtime_dir());
+        Process::spawn_with(command, readings(1_000)).wait().succeeded();
+        receiver.wait().succeeded().wrote(&readings(1_000));
+    }
+}
+
 /// Runs sts-send with an empty spool, which an earlier run made if `made`, on a disk of its own that is full until a file
 /// `room` exists; `None` if there are no namespaces, and so no disk.
 fn on_a_full_disk(pair: &Pair, args: &[&str], made: bool) -> Option<Process> {

@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use super::run::{PairOutcome, PairRun, Phase, Purpose};
 use crate::cache::{Cache, PeerSessions, ReceiveState, StoredSession};
-use crate::crypto::schedule::{Digest, Topics};
+use crate::crypto::schedule::Topics;
+use crate::handshake::AcceptedPeers;
 use crate::handshake::session_check::{CheckEvent, SessionCheck};
 use crate::link::unix_time;
 use crate::name::list;
@@ -28,13 +29,24 @@ impl Age {
     }
 }
 
-/// The sessions with the one peer that `--if-older` is about.
+/// The sessions with the peer that `--if-older` is about.
 #[derive(Default)]
 struct SessionsWithPeer {
     /// The current one, if it may be used.
     current: Option<Session>,
     others: Vec<Session>,
     deleted: Vec<SessionId>,
+}
+
+impl SessionsWithPeer {
+    /// Those of a peer's sessions that are usable.
+    fn of(of_peer: PeerSessions, is_usable: impl Fn(&StoredSession) -> bool) -> Self {
+        let PeerSessions { sessions, deleted } = of_peer;
+        let (current, others): (Vec<_>, Vec<_>) =
+            sessions.into_iter().filter(is_usable).partition(|stored| stored.standing == Standing::Current);
+        let others = others.into_iter().map(|stored| stored.session).collect();
+        Self { current: current.into_iter().next().map(|stored| stored.session), others, deleted }
+    }
 }
 
 /// The check whether the peer still has the current session, if that is younger than `age`.
@@ -56,39 +68,40 @@ pub(super) fn session_check(
     Ok(young.map(|session| SessionCheck::new(session, others, deleted, &mut rand::rng())))
 }
 
-/// Finds these sessions.
+/// Finds these sessions: with the only peer of the link, or of alternatives with the one with which the device paired last.
 ///
 /// # Errors
-/// [`Exit::Usage`] on a link with several peers; [`Exit::NotTrusted`] as in [`Cache::load_peer`]. A file that cannot be read
-/// counts as no session: a pairing replaces it.
+/// As [`peers_to_check`]; [`Exit::NotTrusted`] as in [`Cache::load_peer`]. A file that cannot be read counts as no session: a
+/// pairing replaces it.
 fn sessions_with_peer(peers: &LinkPeers, cache: &Cache) -> Result<SessionsWithPeer> {
-    let accepted = peers.to_pair_with()?;
-    let peer = only_peer(peers)?;
-    let PeerSessions { sessions, deleted } = if_readable(cache.load_peer(&peer))?.unwrap_or_default();
+    let accepted = peers_to_check(peers)?;
     let received = if_readable(ReceiveState::read(cache))?.flatten().unwrap_or_default();
     // As sts-recv sees it: what was received under a session must be known, or it could be played again.
-    let is_usable = |stored: &&StoredSession| {
+    let is_usable = |stored: &StoredSession| {
         let is_whole = !stored.received || received.session(stored.session.id).is_some();
         is_whole && peers.peer_of(&stored.session, &accepted).is_some()
     };
-    let (current, others): (Vec<_>, Vec<_>) =
-        sessions.iter().filter(is_usable).partition(|stored| stored.standing == Standing::Current);
-    let others = others.into_iter().map(|stored| stored.session.clone()).collect();
-    Ok(SessionsWithPeer { current: current.first().map(|stored| stored.session.clone()), others, deleted })
+    let mut found = Vec::new();
+    for peer in accepted.iter() {
+        let of_peer = if_readable(cache.load_peer(peer.key.fingerprint().as_bytes()))?.unwrap_or_default();
+        found.push(SessionsWithPeer::of(of_peer, is_usable));
+    }
+    let recency = |of: &SessionsWithPeer| of.current.as_ref().map(|session| session.created);
+    Ok(found.into_iter().max_by_key(recency).unwrap_or_default())
 }
 
-/// The only peer of the link.
+/// The only peer of the link, or those of which it is with one at a time.
 ///
 /// # Errors
-/// [`Exit::Usage`] on a link with several peers; otherwise as [`LinkPeers::to_pair_with`].
-pub(super) fn only_peer(peers: &LinkPeers) -> Result<Digest> {
+/// [`Exit::Usage`] on a link that is with several peers at the same time; otherwise as [`LinkPeers::to_pair_with`].
+fn peers_to_check(peers: &LinkPeers) -> Result<AcceptedPeers> {
     let accepted = peers.to_pair_with()?;
-    let [peer] = &accepted[..] else {
-        return Err(Error::new(Exit::Usage, "--if-older and --keep are for links with one peer")
+    if accepted.len() > 1 && !peers.are_alternatives() {
+        return Err(Error::new(Exit::Usage, "--if-older is for links with one peer at a time")
             .because(format!("this link has several: {}", list(accepted.iter().map(|peer| peer.name.as_str()))))
             .hint("run it on the other devices, each of which has only one peer"));
-    };
-    Ok(*peer.key.fingerprint().as_bytes())
+    }
+    Ok(accepted)
 }
 
 /// What was read; `None` if the file is damaged.

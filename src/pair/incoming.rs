@@ -165,7 +165,7 @@ impl PairRun<'_> {
     /// Reads `known_peers` again if it changed. If it cannot be read, a service continues with the peers that it had.
     pub(super) fn refresh_peers(&mut self, now: Instant) -> Result<()> {
         match (self.sessions.refresh_peers(), &mut self.purpose) {
-            (Ok(true), _) => self.handshake.set_peers(self.sessions.accepted().clone()),
+            (Ok(true), _) => self.limit_peers(now),
             (Ok(false), _) => {}
             (Err(error), Purpose::Serve(service) | Purpose::Keep(Keeper { service, .. })) => {
                 service.report_error(&error, self.report, now);

@@ -2,7 +2,8 @@
 //!
 //! It works in rounds. Each checks whether the peer still has the session (`sts-protocol(7)`, "Still there"), and
 //! agrees on a new one if the peer does not say so, or if the session is old. Between two rounds it replies to the
-//! peer's checks, as a service does. While no peer is trusted, it looks every second whether one is.
+//! peer's checks, as a service does. If the configuration names several peers (`peer = first, second`), the new one may be
+//! with any of them, but not again soon after the last move. While no peer is trusted, it looks every second whether one is.
 
 use std::time::{Duration, Instant};
 
@@ -25,8 +26,7 @@ const ROUND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Keeps a session alive that is younger than `age`, until SIGINT or SIGTERM; at SIGHUP `open` reads the configuration again.
 ///
 /// # Errors
-/// [`Exit::Usage`] for an `age` below [`ROUND_INTERVAL`], for a slave, and on a link with several peers; otherwise as
-/// [`super::serve::run`].
+/// [`Exit::Usage`] for an `age` below [`ROUND_INTERVAL`] and for a slave; otherwise as [`super::serve::run`].
 pub fn run(open: impl Fn() -> Result<Link>, age: Age, report: &Reporter) -> Result<()> {
     let least = ROUND_INTERVAL.as_secs();
     if age.seconds() < least {
@@ -59,7 +59,11 @@ impl PairRun<'_> {
         let answers = self.sessions.cache().lock_answers()?;
         if let Purpose::Keep(keeper) = &mut self.purpose {
             keeper.round = Some(Round { until: now + ROUND_TIMEOUT, _answers: answers });
+            if let Some(check) = &check {
+                keeper.moves.is_with(check.session().peer, now);
+            }
         }
+        self.limit_peers(now);
         match check {
             Some(mut check) => {
                 check.start(now);
@@ -89,6 +93,7 @@ impl PairRun<'_> {
         let was_missing = std::mem::take(&mut keeper.is_peer_missing);
         match outcome {
             PairOutcome::Paired(peer) => {
+                keeper.moves.is_with(*peer.key.fingerprint().as_bytes(), now);
                 self.note_paired(&peer);
                 tell_paired(&peer, self.report);
             }
@@ -101,6 +106,16 @@ impl PairRun<'_> {
             PairOutcome::WrongCode { .. } | PairOutcome::Interrupted => {}
         }
         self.rest(now + ROUND_INTERVAL);
+    }
+
+    /// Pairs only with peers that this run may pair with now.
+    pub(super) fn limit_peers(&mut self, now: Instant) {
+        let accepted = self.sessions.accepted();
+        let allowed = match &self.purpose {
+            Purpose::Keep(keeper) => keeper.moves.allowed(accepted, now),
+            Purpose::Once { .. } | Purpose::Enrol { .. } | Purpose::Serve(_) => accepted.clone(),
+        };
+        self.handshake.set_peers(allowed);
     }
 
     /// Waits for the next round.

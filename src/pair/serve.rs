@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use super::if_older;
 use super::keeper::Keeper;
 use super::run::{PairRun, Purpose, handshake};
 use super::service::{Duty, Service, reopen};
@@ -118,9 +117,7 @@ fn service_party(peers: &LinkPeers, report: &Reporter) -> Result<Party> {
 fn service_peers(link: &Link, duty: Duty, report: &Reporter) -> Result<LinkPeers> {
     let peers = pinned_peers(link, report)?;
     match (duty, peers.role) {
-        (Duty::Serve, Role::Slave) => Ok(peers),
-        (Duty::Keep(_), Role::Master) if peers.none_trusted().is_some() => Ok(peers),
-        (Duty::Keep(_), Role::Master) => if_older::only_peer(&peers).map(|_| peers),
+        (Duty::Serve, Role::Slave) | (Duty::Keep(_), Role::Master) => Ok(peers),
         (Duty::Serve, Role::Master) => Err(Error::new(Exit::Usage, "--serve")
             .because("this device is the master of the link, and the master begins each pairing")
             .hint("run sts-pair --keep 24h here, and sts-pair --serve on the other device")),

@@ -203,11 +203,11 @@ fn a_run_that_overlaps_another_says_so() {
 }
 
 #[test]
-fn it_is_for_links_with_one_peer() {
+fn it_is_for_links_with_one_peer_at_a_time() {
     let broker = Broker::start();
     let pair = Pair::enrolled(&broker, "gcm");
     pair.slave.trust("stranger", &Device::with(Identity::Stranger));
-    let both = ["-o", "peer=station stranger", "--if-older", "1h", LINK];
+    let both = ["-o", "peer=station stranger", "-o", "subtop=+/up", "-o", "pubtop=+/down", "--if-older", "1h", LINK];
     Process::spawn(pair.slave.pair(&both)).wait().failed(&[64], &["--if-older", "station, stranger"]);
 }
 

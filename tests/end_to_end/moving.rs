@@ -34,7 +34,23 @@ fn serve(gateway: &Device) -> Process {
 
 /// What cron runs on a device.
 fn pair(device: &Device) {
-    Process::spawn(device.pair(&[LINK])).wait().succeeded();
+    Process::spawn(device.pair(&["-q", "--if-older", "24h", LINK])).wait().succeeded();
+}
+
+/// What a service runs on it instead.
+fn keep(device: &Device) -> Process {
+    Process::spawn(device.pair(&["-v", "--keep", "24h", LINK]))
+}
+
+/// Has a device know both gateways from the beginning; only `at` knows it, under this name.
+fn enrol(device: &Device, name: &str, gateways: [&Device; 2], at: &Device) {
+    for (name, gateway) in ["first", "second"].into_iter().zip(gateways) {
+        device.trust(name, gateway);
+    }
+    let file = format!("{LINK}.conf");
+    let settings = fs::read_to_string(device.config_dir().join(&file)).unwrap() + "peer = first, second\n";
+    device.write(&file, settings, 0o600);
+    at.trust(name, device);
 }
 
 #[test]
@@ -44,17 +60,13 @@ fn devices_move_to_a_second_gateway_with_the_topics_that_it_takes_over() {
     let second = gateway(&broker, Identity::Stranger, "plant/north/+");
     let devices = [("plant/north", 0), ("plant/north", 1), ("plant/south", 2)].map(|(area, number)| {
         let device = sensor(&broker, area, number);
-        // Both gateways are known to each device from the beginning; only one of them knows the device.
-        device.trust("first", &first);
-        device.trust("second", &second);
-        let file = device.config_dir().join(format!("{LINK}.conf"));
-        let settings = fs::read_to_string(file).unwrap() + "peer = first, second\n";
-        device.write(&format!("{LINK}.conf"), settings, 0o600);
-        first.trust(&format!("s{number}"), &device);
+        enrol(&device, &format!("s{number}"), [&first, &second], &first);
         device
     });
     let serving = serve(&first);
-    devices.iter().for_each(pair);
+    let keeping = keep(&devices[0]);
+    keeping.wait_for("paired with first");
+    devices[1..].iter().for_each(pair);
     let receiver = first.listen(&[]);
     for device in &devices {
         device.send_all(&["--confirm"], "to the first\n").succeeded();
@@ -88,13 +100,17 @@ fn devices_move_to_a_second_gateway_with_the_topics_that_it_takes_over() {
     // Until a device has paired with the second gateway, the first one still receives what it sends.
     assert_eq!(paired(), 0);
     devices[0].send_all(&["--confirm"], "during the move\n").succeeded();
-    // Nothing but what cron runs happens on the devices, and not in the second in which they paired before.
-    thread::sleep(Duration::from_millis(1100));
-    devices.iter().for_each(pair);
-    assert_eq!(paired(), names.len());
+    // Nothing but what services and cron run happens on the devices, and as long as the first one has the session, they stay.
+    devices.iter().skip(1).for_each(pair);
+    assert_eq!(paired(), 0);
     for name in &names {
         Process::spawn(first.pair(&["--forget", name])).wait().succeeded();
     }
+    // Not in the second in which they paired before.
+    thread::sleep(Duration::from_millis(1100));
+    devices[1..].iter().for_each(pair);
+    keeping.wait_for("paired with second");
+    assert_eq!(paired(), names.len());
     receiver.stop().succeeded().wrote(&[&b"to the first\n".repeat(3)[..], b"during the move\n"].concat());
     let receivers = [first.listen(&[]), second.listen(&[])];
     for device in &devices {
@@ -103,8 +119,8 @@ fn devices_move_to_a_second_gateway_with_the_topics_that_it_takes_over() {
     let [at_first, at_second] = receivers.map(|receiver| receiver.stop().succeeded());
     at_first.wrote(b"after the move\n");
     at_second.wrote(&b"after the move\n".repeat(2));
-    for serving in serving {
-        serving.stop().succeeded();
+    for service in serving.into_iter().chain([keeping]) {
+        service.stop().succeeded();
     }
 }
 

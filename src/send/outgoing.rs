@@ -297,6 +297,8 @@ pub(super) enum Reply {
     Copied,
     /// The receiver has lost the session of the stream.
     SessionLost,
+    /// The device has moved to another peer, which answers; the one before may have written what it has not confirmed.
+    Moved,
     /// The receiver has ended the session of the stream, and may have written what it has not confirmed.
     SessionEnded,
     /// The receiver has the session of the stream, which was deleted here: its confirms cannot be opened.

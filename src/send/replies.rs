@@ -61,6 +61,7 @@ impl SendRun<'_> {
                 }
                 Ok(())
             }
+            Reply::Moved => self.follow_to_new_peer(now),
             Reply::SessionEnded => self.leave_ended_session(now),
             Reply::SessionDeleted if self.source.keeps_undelivered() => {
                 let Some(resent) = self.reseal(now)? else { return Ok(()) };
@@ -72,6 +73,20 @@ impl SendRun<'_> {
             // it again could duplicate all of it.
             Reply::SessionDeleted => Err(self.session_gone()),
         }
+    }
+
+    /// The device is with another peer now: what the one before has not confirmed is sent to that one.
+    fn follow_to_new_peer(&mut self, now: Instant) -> RunResult<()> {
+        let Some(duplicates) = self.reseal(now)? else { return Ok(()) };
+        let receiver = self.stream.receiver();
+        match duplicates {
+            0 => self.report.info(format_args!("this device has paired with {receiver}; sending to it")),
+            _ => self.report.warning(format_args!(
+                "this device has paired with {receiver}; resent to it, possibly duplicated: {}",
+                count(duplicates, "message")
+            )),
+        }
+        Ok(())
     }
 
     /// The receiver has ended the session. A run that keeps nothing ends then, unless everything is written:

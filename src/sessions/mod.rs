@@ -89,7 +89,8 @@ impl LinkSessions {
     }
 
     /// The sessions with the one peer to send to: the one named `to`, the only one, or the only one with a session.
-    /// From then on that peer stays the one, whoever else pairs.
+    /// From then on that peer stays the one, whoever else pairs. If the configuration names alternatives and there is no
+    /// `to`, these are the sessions with all of them, and [`LinkSessions::current`] says which peer it is now.
     ///
     /// # Errors
     /// As [`LinkSessions::open`] and [`LinkSessions::current`].
@@ -105,6 +106,9 @@ impl LinkSessions {
         };
         let mut sessions = Self::of(link, peers, accepted, cache, watch);
         let peer = sessions.current()?.peer;
+        if sessions.peers.are_alternatives() {
+            return Ok(sessions);
+        }
         if sessions.accepted.len() > 1 {
             sessions.watch = Watch::of_peer(&sessions.cache, &peer, now, SystemTime::now())?;
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::broker::Broker;
 use crate::device::{Device, Identity, LINK};
 use crate::fleet::sensor;
-use crate::process::Process;
+use crate::process::{Process, wait_until};
 
 /// A gateway with this identity for all devices below `area`.
 fn gateway(broker: &Broker, identity: Identity, area: &str) -> Device {
@@ -20,7 +20,7 @@ fn gateway(broker: &Broker, identity: Identity, area: &str) -> Device {
             ("port", &port),
             ("subtop", &format!("{area}/up")),
             ("pubtop", &format!("{area}/down")),
-            ("clientid", &format!("gateway-of-{}", area.replace(['/', '+'], "-"))),
+            ("clientid", &format!("gateway-{}-of-{}", identity as u8, area.replace(['/', '+'], "-"))),
             ("sts_mode", "slave"),
         ],
     )
@@ -121,6 +121,90 @@ fn devices_move_to_a_second_gateway_with_the_topics_that_it_takes_over() {
     at_second.wrote(&b"after the move\n".repeat(2));
     for service in serving.into_iter().chain([keeping]) {
         service.stop().succeeded();
+    }
+}
+
+/// Has all devices pair with the one gateway that knows them.
+fn pair_all(devices: &[Device]) {
+    let pairing: Vec<_> = devices.iter().map(|device| Process::spawn(device.pair(&[LINK]))).collect();
+    for device in pairing {
+        device.wait().succeeded();
+    }
+}
+
+/// Has one gateway know the devices in place of the other one.
+fn hand_over(devices: &[Device], from: &Device, to: &Device) {
+    for (number, device) in devices.iter().enumerate() {
+        to.trust(&format!("s{number}"), device);
+        Process::spawn(from.pair(&["--forget", &format!("s{number}")])).wait().succeeded();
+    }
+    pair_all(devices);
+}
+
+fn lines(receiver: &Process) -> Vec<String> {
+    let mut lines: Vec<_> = String::from_utf8(receiver.stdout()).unwrap().lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+/// With confirms: what the first gateway may have written, and did not confirm, goes to the second one, too.
+#[test]
+fn a_running_sender_moves_to_the_gateway_with_which_the_device_pairs_and_back() {
+    let broker = Broker::start();
+    let gateways = [Identity::Gateway, Identity::Stranger].map(|identity| gateway(&broker, identity, "plant/+"));
+    let [first, second] = &gateways;
+    let options = [&["--confirm"][..], &["--confirm", "--spool", "spool"], &["--confirm", "--will", "gone"]];
+    let devices: Vec<_> = (0..options.len())
+        .map(|number| {
+            let device = sensor(&broker, "plant", number);
+            enrol(&device, &format!("s{number}"), [first, second], first);
+            device
+        })
+        .collect();
+    let serving = gateways.each_ref().map(serve);
+    pair_all(&devices);
+    let mut senders: Vec<_> = devices
+        .iter()
+        .zip(options)
+        .map(|(device, options)| Process::spawn(device.send(&[&["-v", "--each"], options, &[LINK]].concat())))
+        .collect();
+    let mut write =
+        |text: &str| senders.iter_mut().enumerate().for_each(|(n, sender)| sender.write(format!("{text} of s{n}\n")));
+    let of_all = |texts: &[&str]| {
+        let of = |text: &&str| (0..options.len()).map(|n| format!("{text} of s{n}")).collect::<Vec<_>>();
+        texts.iter().flat_map(of).collect::<Vec<_>>()
+    };
+    let at_first = first.listen(&[]);
+    write("1");
+    wait_until("what is for the first", || lines(&at_first) == of_all(&["1"]));
+    at_first.stop().succeeded();
+    write("2");
+
+    hand_over(&devices, first, second);
+    let at_second = second.listen(&["--wait"]);
+    wait_until("what was not confirmed", || lines(&at_second) == of_all(&["2"]));
+    write("3");
+    wait_until("what is for the second", || lines(&at_second) == of_all(&["2", "3"]));
+
+    // It comes back: what the other one received meanwhile is no loss.
+    hand_over(&devices, second, first);
+    let at_first = first.listen(&["--wait"]);
+    write("4");
+    wait_until("what is for the first again", || lines(&at_first) == of_all(&["4"]));
+    for mut sender in senders {
+        sender.close_stdin();
+        let ended = sender.wait().succeeded();
+        assert!(
+            ended.stderr.contains("paired with second; resent to it, possibly duplicated: 1 message"),
+            "{}",
+            ended.stderr
+        );
+    }
+    for ended in [at_first.stop().succeeded(), at_second.stop().succeeded()] {
+        assert!(!ended.stderr.contains("lost") && !ended.stderr.contains("missing"), "{}", ended.stderr);
+    }
+    for serving in serving {
+        serving.stop().succeeded();
     }
 }
 

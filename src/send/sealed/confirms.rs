@@ -251,7 +251,7 @@ impl ConfirmedStream for SealedStream {
             return Ok(None);
         }
         if let Some(stream) = self.state.stream() {
-            self.ended.settled(&stream.sender);
+            self.ended.settled(stream);
         }
         let resealed = self.reseal_unconfirmed(now, rng);
         self.space.unless_full(resealed, now)
@@ -281,7 +281,7 @@ impl ConfirmedStream for SealedStream {
         }
         match self.state.take() {
             SealingState::Open(stream) if stream.sender.is_closed() => {
-                self.ended.settled(&stream.sender);
+                self.ended.settled(&stream);
                 stream.sender.settled(rng).map(Some)
             }
             // What an earlier run closed has nothing more to say.

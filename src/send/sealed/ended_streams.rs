@@ -3,57 +3,47 @@
 use crate::Result;
 use crate::cache::{EndOfStream, StreamEnd};
 use crate::crypto::schedule::Digest;
+use crate::send::sealed::switching::ActiveStream;
 use crate::sessions::LinkSessions;
-use crate::stream::Sender;
 
-/// The streams of a run that are over, and not written down as such.
+/// The streams of a run that are over, and not written down as such; each with its peer, as a device may move to another one.
+#[derive(Default)]
 pub(super) struct EndedStreams {
-    peer: Digest,
-    ends: Vec<EndOfStream>,
+    ends: Vec<(Digest, EndOfStream)>,
 }
 
 impl EndedStreams {
-    pub(super) fn new(peer: Digest) -> Self {
-        Self { peer, ends: Vec::new() }
-    }
-
-    /// The peer of all these streams.
-    pub(super) fn peer(&self) -> Digest {
-        self.peer
-    }
-
     /// A stream is over, and carried so many positions of its sequence.
-    pub(super) fn counted(&mut self, stream: &Sender, count: u32) {
-        self.put(stream, Some(StreamEnd { count, continues: stream.continues() }));
+    pub(super) fn counted(&mut self, stream: &ActiveStream, count: u32) {
+        self.put(stream, Some(StreamEnd { count, continues: stream.sender.continues() }));
     }
 
     /// A stream is over, and the receiver need not be told how: it has confirmed all of it, or has lost the session.
-    pub(super) fn settled(&mut self, stream: &Sender) {
+    pub(super) fn settled(&mut self, stream: &ActiveStream) {
         self.put(stream, None);
     }
 
-    fn put(&mut self, stream: &Sender, end: Option<StreamEnd>) {
-        self.ends.retain(|end| end.stream != stream.id());
-        self.ends.push(EndOfStream { stream: stream.id(), salt: stream.salt(), end });
+    fn put(&mut self, ActiveStream { sender, session, .. }: &ActiveStream, end: Option<StreamEnd>) {
+        self.ends.retain(|(_, end)| end.stream != sender.id());
+        self.ends.push((session.peer, EndOfStream { stream: sender.id(), salt: sender.salt(), end }));
     }
 
-    /// What is not written down.
-    pub(super) fn ends(&self) -> &[EndOfStream] {
-        &self.ends
+    /// What is not written down of the streams with this peer.
+    pub(super) fn with(&self, peer: &Digest) -> Vec<EndOfStream> {
+        self.ends.iter().filter(|(of, _)| of == peer).map(|(_, end)| *end).collect()
     }
 
-    /// All of it is written down.
-    pub(super) fn written(&mut self) {
-        self.ends.clear();
+    /// All of that is written down.
+    pub(super) fn written(&mut self, peer: &Digest) {
+        self.ends.retain(|(of, _)| of != peer);
     }
 
-    /// Writes it down, at the end of a run.
+    /// Writes down all of it, at the end of a run.
     pub(super) fn write(&mut self, sessions: &LinkSessions) -> Result<()> {
-        if self.ends.is_empty() {
-            return Ok(());
+        while let Some((peer, _)) = self.ends.first().copied() {
+            sessions.cache().end_streams(&peer, &self.with(&peer))?;
+            self.written(&peer);
         }
-        sessions.cache().end_streams(&self.peer, &self.ends)?;
-        self.written();
         Ok(())
     }
 }

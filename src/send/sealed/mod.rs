@@ -33,6 +33,7 @@ use super::SendOptions;
 use super::outgoing::{Cut, OutgoingMessage, OutgoingStream};
 use super::unpublished::Unpublished;
 use crate::crypto::schedule::{Digest, Topics};
+use crate::handshake::AcceptedPeers;
 use crate::link::Link;
 use crate::peers::LinkPeers;
 use crate::session::Session;
@@ -45,6 +46,8 @@ use crate::{Error, Exit, Result};
 /// The stream of a run, or one after another.
 pub(super) struct SealedStream {
     sessions: LinkSessions,
+    /// The peers that this run may send to: the one that it began with, or the alternatives that the configuration named then.
+    receivers: AcceptedPeers,
     max_message: usize,
     /// How many bytes of data less a message carries for its time.
     time_room: usize,
@@ -70,17 +73,18 @@ impl SealedStream {
     pub(super) fn open(link: &Link, peers: LinkPeers, options: &SendOptions, now: Instant) -> Result<Self> {
         let sessions = LinkSessions::open_to_send(link, peers, options.to.as_ref(), now)?;
         let current = sessions.current()?;
-        let (topics, ended) = (current.topics.clone(), EndedStreams::new(current.peer));
+        let (topics, receivers) = (current.topics.clone(), sessions.accepted().clone());
         let mut confirms = Confirms::new(options.confirm, now);
         confirms.use_sessions(&sessions);
         Ok(Self {
             sessions,
+            receivers,
             max_message: link.config.mqtt.max_message,
             time_room: options.time_room(),
             retain: link.config.mqtt.retain,
             topics,
             state: SealingState::Idle,
-            ended,
+            ended: EndedStreams::default(),
             confirms,
             unpublished: Unpublished::default(),
             space: SpaceWait::default(),
@@ -90,15 +94,15 @@ impl SealedStream {
     /// The session to send under now.
     ///
     /// # Errors
-    /// [`Exit::TryAgain`] where there is none, or the receiver has deleted it; [`Exit::Config`] where it is with another
-    /// peer than the run began with, as the name of that one was given to another key meanwhile.
+    /// [`Exit::TryAgain`] where there is none, or the receiver has deleted it; [`Exit::Config`] where it is with a peer that
+    /// the run may not send to, as the name of one was given to another key meanwhile.
     fn current_session(&self) -> Result<Session> {
         let session = self.sessions.current()?;
         // Here it stays current if a full disk prevents the change.
         if self.confirms.session.has_deleted(session.id) {
             return Err(self.sessions.none_usable());
         }
-        if session.peer == self.ended.peer() {
+        if self.receivers.get(&session.peer).is_some() {
             return Ok(session.clone());
         }
         Err(Error::new(Exit::Config, "another peer paired on this link")
@@ -109,8 +113,9 @@ impl SealedStream {
     /// A stream of a session, whose number is taken now, durably.
     fn new_stream(&mut self, session: Session, continues: Option<Continues>) -> Result<Box<ActiveStream>> {
         let preamble = Preamble { continues, kept: self.retain, ..Preamble::default() };
-        let sender = self.sessions.begin_stream(&session, self.max_message, self.ended.ends(), &preamble)?;
-        self.ended.written();
+        let ends = self.ended.with(&session.peer);
+        let sender = self.sessions.begin_stream(&session, self.max_message, &ends, &preamble)?;
+        self.ended.written(&session.peer);
         Ok(Box::new(ActiveStream::new(self.confirms.ask_in(sender), session)))
     }
 

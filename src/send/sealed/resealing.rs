@@ -11,12 +11,12 @@ use super::switching::{ActiveStream, Replaced, SealingState};
 use super::{OutgoingStream, SealedStream};
 use crate::Result;
 use crate::send::outgoing::{Cut, OutgoingMessage};
-use crate::stream::{Content, Continues, SentTime};
+use crate::stream::{Content, SentTime};
 
 /// The stream that continues a sequence where another one is left.
 enum Successor {
-    /// A new one of the current session, which continues from here.
-    New(Continues),
+    /// A new one of the current session.
+    New,
     /// The one that the `continued` has announced.
     Announced,
 }
@@ -28,7 +28,10 @@ impl SealedStream {
         if self.state.stream().is_none() {
             return Ok(0);
         }
-        let (first, count) = (self.confirms.first_unconfirmed(), self.confirms.unconfirmed().messages);
+        let first = self.confirms.first_unconfirmed();
+        // Once the next stream is announced, only that is not confirmed.
+        let is_announced = matches!(self.state, SealingState::Switching { .. });
+        let count = if is_announced { 0 } else { self.confirms.unconfirmed().messages };
         self.reseal_messages(first, |confirms| confirms.take_unconfirmed(now).collect(), now, rng)?;
         self.confirms.retransmit_all(now);
         Ok(count)
@@ -76,7 +79,7 @@ impl SealedStream {
         let SealingState::Open(stream) = &mut self.state else { return None };
         let replaced = stream.replaced.take()?;
         let unused = std::mem::replace(stream, replaced.stream);
-        self.ended.counted(&unused.sender, 0);
+        self.ended.counted(&unused, 0);
         Some((unused, replaced.messages))
     }
 
@@ -107,9 +110,13 @@ impl SealedStream {
         now: Instant,
         rng: &mut ThreadRng,
     ) -> Result<()> {
-        let Some(successor) = self.successor(first) else { return Ok(()) };
+        let Some(successor) = self.successor() else { return Ok(()) };
         let begun = match successor {
-            Successor::New(continues) => Some(self.new_stream(self.current_session()?, Some(continues))?),
+            Successor::New => {
+                let session = self.current_session()?;
+                let continues = self.state.stream().and_then(|old| old.continued_in(&session, first));
+                Some(self.new_stream(session, continues)?)
+            }
             Successor::Announced => None,
         };
         let is_replaced = begun.is_some() && !self.confirms.are_asked_for();
@@ -131,13 +138,11 @@ impl SealedStream {
         Ok(())
     }
 
-    /// What takes the place of the messages from the seq `first` on, if there are any. Once the next stream is announced, all
-    /// before that is confirmed or acknowledged.
-    fn successor(&self, first: u32) -> Option<Successor> {
+    /// What takes the place of the stream, if there is one. Once the next stream is announced, all before that is confirmed or
+    /// acknowledged.
+    fn successor(&self) -> Option<Successor> {
         match &self.state {
-            SealingState::Open(old) | SealingState::Draining(old) => {
-                Some(Successor::New(old.sender.position_of(first)))
-            }
+            SealingState::Open(_) | SealingState::Draining(_) => Some(Successor::New),
             SealingState::Switching { .. } => Some(Successor::Announced),
             SealingState::Idle | SealingState::Reserved(_) | SealingState::Starting(_) | SealingState::Left => None,
         }

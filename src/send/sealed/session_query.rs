@@ -1,6 +1,7 @@
 //! Whether the receiver still has the session of the stream, if nothing is confirmed for long: it may have lost it, say with
 //! its runtime directory, and agreed a new one since. Only its own word counts (`sts-protocol(7)`, "Still there"): silence
-//! can be caused by the broker, and is no reason to send a second time what was sent.
+//! can be caused by the broker, and is no reason to send a second time what was sent. If the device has moved to another
+//! peer, that one is asked, under its own session.
 
 use std::time::{Duration, Instant};
 
@@ -115,7 +116,10 @@ impl SealedStream {
         }
         let is_answer = session_check::is_session_check(payload) && FrameType::of(payload) == Ok(FrameType::RdyAck);
         let Some(open) = self.confirms.session.open_query.as_ref().filter(|_| is_answer) else { return Ok(None) };
+        let has_moved = self.state.stream().is_some_and(|stream| stream.session.peer != open.session().peer);
         Ok(Some(match open.query.presence(payload) {
+            // Whatever it says of a session that is not its own: it is there.
+            Ok(_) if has_moved => Reply::Moved,
             Ok(SessionPresence::Lost) => Reply::SessionLost,
             Ok(SessionPresence::Deleted) => {
                 let about = *open.query.about();

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use rand::rngs::ThreadRng;
 
 use super::{OutgoingStream, SealedStream, SealingState};
+use crate::cache::StoredSession;
 use crate::send::outgoing::SpoolStream;
 use crate::spool::Spool;
 use crate::stream::Content;
@@ -19,14 +20,31 @@ impl SealedStream {
         if self.begin(now)?.is_none() {
             return Ok(false);
         }
-        let sender = &mut self.state.open_stream()?.sender;
+        let stream = self.state.open_stream()?;
+        let origin = spool.sequence().map(|sequence| sequence.origin.stream.session);
+        let other =
+            |stored: &StoredSession| Some(stored.session.id) == origin && stored.session.peer != stream.session.peer;
+        if self.sessions.stored().any(other) {
+            spool.abandon_sequence()?;
+        }
         match spool.sequence() {
             Some(sequence) => {
-                sender.continue_sequence(sequence.position_of(spool.next()));
+                stream.sender.continue_sequence(sequence.position_of(spool.next()));
             }
-            None => spool.start_sequence(sender.origin(), self.confirms.are_asked_for())?,
+            None => spool.start_sequence(stream.sender.origin(), self.confirms.are_asked_for())?,
         }
         Ok(true)
+    }
+
+    /// If the stream that was entered is with another peer than the one before, the rest of the spool is another sequence.
+    fn follow_peer(&mut self, spool: &mut Spool) -> Result<()> {
+        let SealingState::Open(stream) = &self.state else { return Ok(()) };
+        let origin = stream.sender.position_of(0).origin;
+        if spool.sequence().is_some_and(|sequence| sequence.origin != origin) {
+            spool.abandon_sequence()?;
+            spool.start_sequence(origin, self.confirms.are_asked_for())?;
+        }
+        Ok(())
     }
 }
 
@@ -60,6 +78,7 @@ impl SpoolStream for SealedStream {
                 return Ok(false);
             }
         }
+        self.follow_peer(spool)?;
         if spool.has_record() {
             return Ok(!self.switch_if_due(now)?);
         }

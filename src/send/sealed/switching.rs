@@ -11,7 +11,8 @@
 //! | `Starting` | `settled` | `Open` |
 //! | `Left` | what ends a stream | `Open`, with a spool |
 //!
-//! Between `Draining` and `Open` no new message is sealed. The first message of a stream says what that continues.
+//! Between `Draining` and `Open` no new message is sealed. The first message of a stream says what that continues; if the
+//! device has moved to another peer, it begins a sequence of its own.
 //!
 //! Nothing of a stream is published before all of the one before it is confirmed, or without confirms acknowledged by the
 //! broker: only what is under way of one stream can be sealed again in shorter messages.
@@ -24,7 +25,7 @@ use rand::rngs::ThreadRng;
 use super::SealedStream;
 use super::confirms::Confirms;
 use crate::session::Session;
-use crate::stream::{Content, Sender, SentTime};
+use crate::stream::{Content, Continues, Sender, SentTime};
 use crate::{Error, Exit, Result};
 
 /// A stream that messages can be sealed in, and its session.
@@ -47,6 +48,12 @@ pub(super) struct Replaced {
 impl ActiveStream {
     pub(super) fn new(sender: Sender, session: Session) -> Self {
         Self { sender, session, checked_version: None, replaced: None }
+    }
+
+    /// What a stream of this session continues that takes over from the message with this seq on. A sequence is of one peer: of
+    /// what another one received in it, the next peer would say that it was lost.
+    pub(super) fn continued_in(&self, session: &Session, seq: u32) -> Option<Continues> {
+        (session.peer == self.session.peer).then(|| self.sender.position_of(seq))
     }
 
     /// Seals the next message of the stream, and keeps what is to be confirmed, to be sent again. `message` is of the
@@ -164,10 +171,13 @@ impl SealedStream {
         match self.state.take() {
             SealingState::Draining(mut old) => {
                 // The continued has no position: what comes after it has the next one.
-                let position = old.sender.position_of(old.sender.next_seq());
-                self.ended.counted(&old.sender, old.sender.next_seq());
+                let seq = old.sender.next_seq();
+                self.ended.counted(&old, seq);
                 let next = match self.current_session() {
-                    Ok(session) => self.new_stream_once_space(session, Some(position), now),
+                    Ok(session) => {
+                        let continues = old.continued_in(&session, seq);
+                        self.new_stream_once_space(session, continues, now)
+                    }
                     Err(error) => Err(error),
                 };
                 let Ok(Some(next)) = next else {
@@ -182,7 +192,7 @@ impl SealedStream {
             SealingState::Switching { old, next } if self.confirms.are_asked_for() => {
                 // Where its own session has its topics: the next one may have others.
                 self.state = SealingState::Starting(next);
-                self.ended.settled(&old.sender);
+                self.ended.settled(&old);
                 old.sender.settled(rng).map(Some)
             }
             SealingState::Switching { next, .. } => {
@@ -216,14 +226,14 @@ impl SealedStream {
         };
         match self.state.take() {
             SealingState::Open(stream) | SealingState::Draining(stream) | SealingState::Starting(stream) => {
-                ended.counted(&stream.sender, count(&stream.sender));
+                ended.counted(&stream, count(&stream.sender));
             }
             SealingState::Switching { old, next } => {
                 // The continued has no position.
-                ended.counted(&old.sender, count(&old.sender).min(old.sender.next_seq() - 1));
-                ended.counted(&next.sender, 0);
+                ended.counted(&old, count(&old.sender).min(old.sender.next_seq() - 1));
+                ended.counted(&next, 0);
             }
-            SealingState::Reserved(unused) => ended.counted(&unused.sender, 0),
+            SealingState::Reserved(unused) => ended.counted(&unused, 0),
             SealingState::Idle => self.state = SealingState::Idle,
             SealingState::Left => {}
         }
@@ -235,20 +245,20 @@ impl SealedStream {
     pub(super) fn count_stream_below(&mut self, seq: u32) {
         let Some(stream) = self.state.stream() else { return };
         match stream.sender.continues() {
-            None => self.ended.settled(&stream.sender),
-            Some(_) => self.ended.counted(&stream.sender, seq),
+            None => self.ended.settled(stream),
+            Some(_) => self.ended.counted(stream, seq),
         }
     }
 
     /// Leaves all streams, of which the receiver does not know any more.
     pub(super) fn give_up_streams(&mut self) {
         if let Some(stream) = self.state.stream() {
-            self.ended.settled(&stream.sender);
+            self.ended.settled(stream);
         }
         if let SealingState::Reserved(next) | SealingState::Switching { next, .. } | SealingState::Starting(next) =
             self.state.take()
         {
-            self.ended.counted(&next.sender, 0);
+            self.ended.counted(&next, 0);
         }
     }
 

@@ -20,7 +20,7 @@ impl SealedStream {
             return Ok(Some(stream));
         }
         // The receiver would miss it.
-        self.ended.counted(&stream.sender, 0);
+        self.ended.counted(&stream, 0);
         self.state = SealingState::Idle;
         Ok(None)
     }

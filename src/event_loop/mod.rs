@@ -52,6 +52,8 @@ pub(crate) struct EventLoop<'a> {
     report: &'a Reporter,
     /// What poll(2) last said of the broker's sockets.
     ready: PollFlags,
+    /// What it last said of the run's own descriptor, if that was waited for.
+    own_ready: Option<PollFlags>,
     /// Events stay queued, and nothing is read.
     paused: bool,
     reachability: Reachability,
@@ -74,6 +76,7 @@ impl<'a> EventLoop<'a> {
             is_signalled: true,
             report,
             ready: PollFlags::empty(),
+            own_ready: None,
             paused: false,
             reachability: Reachability::Unknown,
             is_refused: false,
@@ -81,6 +84,11 @@ impl<'a> EventLoop<'a> {
             bell: None,
             meter: None,
         }
+    }
+
+    /// What the last [`EventLoop::wait`] found of the run's own descriptor; `None` if it did not wait for that.
+    pub(crate) fn take_own_ready(&mut self) -> Option<PollFlags> {
+        self.own_ready.take()
     }
 
     /// From here on the loop wakes when the run is to tell how far it has come: see [`EventLoop::is_progress_due`].
@@ -235,6 +243,7 @@ impl<'a> EventLoop<'a> {
         let is_ready = |fd: Option<&PollFd<'_>>| fd.is_some_and(|fd| !fd.revents().is_empty());
         self.is_signalled |= is_ready(fds.first());
         self.ready = fds[brokers.clone()].iter().fold(PollFlags::empty(), |ready, fd| ready | fd.revents());
+        self.own_ready = own.map(|_| fds[brokers.end + usize::from(meter.is_some())].revents());
         let is_requested = is_ready(fds.get(brokers.end));
         let rang = is_ready(fds.last());
         if let Some(meter) = self.meter.as_mut().filter(|_| is_requested) {

@@ -68,6 +68,7 @@ impl SendRun<'_> {
         self.events.broker.connect(now);
         loop {
             let now = self.events.begin_turn();
+            self.source.input().polled(self.events.take_own_ready());
             self.handle_events(now)?;
             if self.events.is_progress_due(now) {
                 self.events.tell_progress(&self.progress(), now);

@@ -284,6 +284,10 @@ impl Receiver {
         let is_placed = !opened.head.continues || sequence.origin.stream != opened.stream;
         let Some(entry) = self.entry_mut(next.session).filter(|entry| !entry.streams.is_copied()) else { return };
         let SessionEntry { announced, streams, .. } = entry;
+        // One of which something came is where it began then, until a later stream tells where that is.
+        if streams.has_progress(next.number) {
+            return;
+        }
         if announced.len() >= MAX_OPEN_STREAMS {
             announced.retain(|number, _| !streams.has_begun(*number) && !streams.is_over(*number));
         }

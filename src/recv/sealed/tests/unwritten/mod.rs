@@ -234,6 +234,34 @@ fn a_stream_is_put_into_its_sequence_once_all_that_came_of_both_is_written() {
     }
 }
 
+/// Else it would count as placed where it is announced, though it is not there.
+#[test]
+fn a_stream_that_is_announced_after_it_began_without_its_first_message_is_put_into_its_sequence_when_that_is_told() {
+    let report = silent();
+    let mut run = Run::new(&report);
+    let mut origin = run.sender(0);
+    let written = run.accept(&message(&mut origin), false);
+    run.write(written);
+    let mut one = continuing(&run, 1, &origin, 1);
+    let first = message(&mut one);
+    let buffer = one.buffer(0);
+    let named = StreamId { session: run.device.id, number: 2 };
+    let last = one.seal(&Content::Continued(named), None, buffer, &mut StdRng::seed_from_u64(1)).unwrap();
+    let mut two = headless(&run, 2, &origin, 2);
+    for late in [message(&mut two), first, last, message(&mut two)] {
+        let written = run.accept(&late, true);
+        run.write(written);
+    }
+    let mut three = continuing(&run, 3, &origin, 5);
+    let ended = vec![told(&two, 3, two.continues())];
+    three.begin_with(Preamble { ended, continues: three.continues(), ..Preamble::default() });
+    let third = run.accept(&message(&mut three), true);
+    assert!(!third.completion.follows_gap(), "all before it came");
+    run.write(third);
+    run.write_all();
+    assert_eq!(run.lost(), 1, "the first message of the second stream");
+}
+
 #[test]
 fn an_end_that_is_lost_is_over_once_all_that_came_of_the_stream_is_written() {
     let report = silent();

@@ -5,8 +5,8 @@
 //! machine shows that its loader reads that, as C libraries do of 2022 and later.
 //!
 //! `bin/package` compiles the standard library without the tables where it compiles that as well. Then there is no standard
-//! library yet to try the linker with, and the tables that C has left stay. Its linker, zig's, takes neither of the other
-//! two arguments.
+//! library yet to try the linker with, and the tables that C has left stay. Its linker, zig's, refuses the other two
+//! arguments: for x86-64, `bin/zig-cc` adds them.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -246,10 +246,19 @@ fn an_early_pubrec_does_not_release_what_is_still_to_be_repeated() {
     rig.connack(true, ConnectReturnCode::Success).unwrap();
     rig.receive(&pubrec(1)).unwrap();
     let packets = rig.sent();
-    assert_eq!(published(&packets), [row("a", 1, true)]);
+    assert_eq!((published(&packets), packets.len()), (vec![row("a", 1, true)], 1), "no PUBREL");
     // One that belongs to nothing of ours is let go of.
     rig.receive(&pubrec(9)).unwrap();
     assert_eq!(rig.sent(), [pubrel(9)]);
+}
+
+#[test]
+fn a_pubrec_for_what_the_socket_has_not_taken_releases_nothing() {
+    let mut rig = Rig::up();
+    rig.publish("a", Qos::ExactlyOnce);
+    rig.receive(&pubrec(1)).unwrap();
+    let packets = rig.sent();
+    assert_eq!((published(&packets), packets.len()), (vec![row("a", 1, false)], 1), "no PUBREL");
 }
 
 #[test]

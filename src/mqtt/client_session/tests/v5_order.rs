@@ -37,6 +37,23 @@ fn a_refused_message_is_overtaken_by_any_newer_one_that_is_accepted() {
 }
 
 #[test]
+fn a_refusal_of_what_is_not_sent_or_was_accepted_changes_nothing() {
+    for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce] {
+        let mut rig = up(|_| {});
+        let token = rig.publish("a", qos);
+        rig.answer(qos, 1, QUOTA_EXCEEDED);
+        assert_eq!(published(&rig.sent()), [row("a", 1, false)]);
+        rig.answer(qos, 1, 0);
+        if qos == Qos::ExactlyOnce {
+            assert_eq!(rig.sent(), [pubrel(1)]);
+            rig.answer(qos, 1, QUOTA_EXCEEDED);
+            rig.receive(&pubcomp(1)).unwrap();
+        }
+        assert_eq!((rig.acknowledged(), rig.sent()), (vec![token], Vec::new()), "{qos:?}");
+    }
+}
+
+#[test]
 fn no_message_is_overtaken_where_all_newer_ones_are_refused_or_not_sent() {
     for qos in [Qos::AtLeastOnce, Qos::ExactlyOnce] {
         let (mut rig, _) = three(qos);

@@ -23,6 +23,13 @@ impl AcceptedPeers {
         self.by_fingerprint.get(fingerprint).map(|index| &self.all[*index])
     }
 
+    /// The fingerprints of their keys, sorted.
+    pub(crate) fn fingerprints(&self) -> Vec<Digest> {
+        let mut fingerprints: Vec<_> = self.by_fingerprint.keys().copied().collect();
+        fingerprints.sort_unstable();
+        fingerprints
+    }
+
     /// Whether this peer is accepted, under its name. Unlike that of a slice, it does not search.
     #[must_use]
     pub(crate) fn contains(&self, peer: &Peer) -> bool {

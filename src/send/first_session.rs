@@ -18,30 +18,32 @@ use crate::report_throttle::ReportThrottle;
 use crate::sessions::SESSION_CHECK_INTERVAL;
 use crate::{Error, Exit, Result, spool};
 
-/// The peer that a spool is for: that of the stream that was `found`, or else the one that the link's next session will be
-/// with, which is the one that `--to` names, or the only one. `None` where the link is not encrypted, or to the old program.
+/// The peers that a spool is for, sorted: those of the stream that was `found`, or else those that the link's next session may
+/// be with, which are the one that `--to` names, the only one, or the alternatives that the configuration names. None where the
+/// link is not encrypted, or to the old program.
 ///
 /// # Errors
 /// Why no stream was found, if that does not mean to wait for one, or if the peer is not known.
-pub(super) fn peer_of(
+pub(super) fn receivers_of(
     found: &Result<Box<dyn OutgoingStream>>,
     link: &Link,
     options: &SendOptions,
-) -> Result<Option<Digest>> {
+) -> Result<Vec<Digest>> {
     let error = match found {
-        Ok(stream) => return stream.peer(),
+        Ok(stream) => return stream.receivers(),
         Err(error) => error,
     };
     let is_waited_for = error.exit() == Exit::TryAgain;
     if is_waited_for && link.config.protection.is_legacy() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     if is_waited_for && let Some(mut peers) = link.peer_to_reach(options.to.as_ref())? {
         if let Some(name) = &options.to {
             peers.restrict_to(name)?;
         }
-        if let [peer] = &peers.accepted()?[..] {
-            return Ok(Some(*peer.key.fingerprint().as_bytes()));
+        let accepted = peers.accepted()?;
+        if accepted.len() == 1 || peers.are_alternatives() {
+            return Ok(accepted.fingerprints());
         }
     }
     Err(error.clone())
@@ -59,7 +61,7 @@ pub(super) fn wait(
     found: Result<Box<dyn OutgoingStream>>,
     link: &Link,
     options: &SendOptions,
-    peer: Option<&Digest>,
+    receivers: &[Digest],
     spooled: &mut Spooled<'_>,
     events: &mut EventLoop<'_>,
     report: &Reporter,
@@ -68,7 +70,7 @@ pub(super) fn wait(
         events.watch(bell);
     }
     let notice = ReportThrottle::once();
-    let mut lacking = NoSession { link, options, peer, spooled, found: found.ok(), missing: None, notice, report };
+    let mut lacking = NoSession { link, options, receivers, spooled, found: found.ok(), missing: None, notice, report };
     waiting::wait(&mut lacking, options.timeout, events)
 }
 
@@ -77,7 +79,7 @@ struct NoSession<'a, 's> {
     link: &'a Link,
     options: &'a SendOptions,
     /// Whom the spool is for.
-    peer: Option<&'a Digest>,
+    receivers: &'a [Digest],
     spooled: &'a mut Spooled<'s>,
     /// The stream that there was at the start of the run, until it is looked at.
     found: Option<Box<dyn OutgoingStream>>,
@@ -88,16 +90,16 @@ struct NoSession<'a, 's> {
 }
 
 impl NoSession<'_, '_> {
-    /// The stream and its peer, by the sessions that there are now. A stream that was found stays with its peer, even if others
-    /// have paired since. What it needs beyond a session, it gets here, when the spool is its own.
-    fn open_stream(&mut self, now: Instant) -> Result<(Box<dyn OutgoingStream>, Option<Digest>)> {
+    /// The stream and its peers, by the sessions that there are now. A stream that was found stays with its peers, even if
+    /// others have paired since. What it needs beyond a session, it gets here, when the spool is its own.
+    fn open_stream(&mut self, now: Instant) -> Result<(Box<dyn OutgoingStream>, Vec<Digest>)> {
         let mut stream = match self.found.take() {
             Some(stream) => stream,
             None => super::open_stream(self.link, self.options, now)?,
         };
         stream.refresh(now)?;
-        let peer = stream.peer()?;
-        Ok((stream, peer))
+        let receivers = stream.receivers()?;
+        Ok((stream, receivers))
     }
 }
 
@@ -106,7 +108,7 @@ impl Blocker for NoSession<'_, '_> {
 
     fn look(&mut self, now: Instant) -> RunResult<Option<Self::Gained>> {
         match self.open_stream(now) {
-            Ok((stream, of)) if of.as_ref() == self.peer => Ok(Some(stream)),
+            Ok((stream, receivers)) if receivers == self.receivers => Ok(Some(stream)),
             Ok(_) => Err(SendFailure::Interrupted(
                 Error::new(Exit::Config, "another peer paired on this link")
                     .because("the messages in the spool are for the previous peer")

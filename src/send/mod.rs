@@ -198,16 +198,16 @@ fn open_spool<'a>(
     report: &'a Reporter,
 ) -> Result<(Spooled<'a>, Box<dyn OutgoingStream>)> {
     events.broker.outlast_failures();
-    let peer = first_session::peer_of(&found, link, options)?;
+    let receivers = first_session::receivers_of(&found, link, options)?;
     enter_sandbox(link, spool, report)?;
     let max_record = max_record(spool, link)? - options.time_room();
     let mut cutter = cutter(link, options);
     cutter.limit(max_record);
     let mut intake = Intake::new(input, cutter, ReadTimes::new(options.stamp, report), report);
-    let owner = Owner { link: &link.config.link, receiver: spool_receiver(link, peer.as_ref()) };
+    let owner = Owner { link: &link.config.link, receiver: spool_receiver(link, &receivers) };
     let (opened, cut_off) = busy_spool::open(&mut intake, spool, owner, options.timeout, events)?;
     let mut spooled = Spooled::new(intake, opened, cut_off, options.time_room(), report);
-    match first_stream(found, link, options, peer.as_ref(), &mut spooled, events, report) {
+    match first_stream(found, link, options, &receivers, &mut spooled, events, report) {
         Ok(stream) => Ok((spooled, stream)),
         Err(failure) => Err(spooled.fail(failure)),
     }
@@ -218,12 +218,12 @@ fn first_stream(
     found: Result<Box<dyn OutgoingStream>>,
     link: &Link,
     options: &SendOptions,
-    peer: Option<&Digest>,
+    receivers: &[Digest],
     spooled: &mut Spooled<'_>,
     events: &mut EventLoop<'_>,
     report: &Reporter,
 ) -> RunResult<Box<dyn OutgoingStream>> {
-    let stream = first_session::wait(found, link, options, peer, spooled, events, report)?;
+    let stream = first_session::wait(found, link, options, receivers, spooled, events, report)?;
     spooled.check(&*stream)?;
     Ok(stream)
 }
@@ -246,11 +246,11 @@ fn max_record(spool: &SpoolOptions, link: &Link) -> Result<usize> {
 }
 
 /// The receiver of a spool of this link.
-fn spool_receiver<'a>(link: &Link, peer: Option<&'a Digest>) -> SpoolReceiver<'a> {
-    match (&link.config.protection, peer) {
+fn spool_receiver<'a>(link: &Link, receivers: &'a [Digest]) -> SpoolReceiver<'a> {
+    match (&link.config.protection, receivers) {
         (Protection::Legacy(_), _) => SpoolReceiver::OldProgram,
-        (_, Some(peer)) => SpoolReceiver::Peer(peer),
-        (_, None) => SpoolReceiver::Anyone,
+        (_, []) => SpoolReceiver::Anyone,
+        (_, peers) => SpoolReceiver::Peers(peers),
     }
 }
 

@@ -99,12 +99,13 @@ pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream + WillStream {
     /// Where to publish its messages.
     fn topic(&self) -> &str;
 
-    /// The fingerprint of the peer; `None` where the link is not encrypted.
+    /// The fingerprints of the peers that the stream may be with, sorted; none where the link is not encrypted.
     ///
     /// # Errors
-    /// [`crate::Exit::TryAgain`] where there is no session with it.
-    fn peer(&self) -> Result<Option<Digest>> {
-        Ok(None)
+    /// [`crate::Exit::TryAgain`] where there is no session with any of them; [`crate::Exit::Config`] where it is with another
+    /// peer.
+    fn receivers(&self) -> Result<Vec<Digest>> {
+        Ok(Vec::new())
     }
 
     /// Looks at the sessions as they are now, however short ago it did.

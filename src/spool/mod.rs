@@ -8,7 +8,7 @@
 //! | `lock` | held by the one run that sends |
 //! | `append` | held by the run that appends, or mends the segments |
 //! | `bell` | a named pipe that wakes the run that sends |
-//! | `owner` | the link and the peer that it belongs to |
+//! | `owner` | the link and the peer, or the alternatives, that it belongs to |
 //! | `waiting` | since when something waits that the last run left ([`backlog`]) |
 //! | `state` | which records are acknowledged, and the sequence that they are sealed in ([`SpooledSequence`]) |
 //! | sixteen digits | a segment: records from that number on, in chunks with a sum each, appended and never changed |

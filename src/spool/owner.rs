@@ -40,7 +40,7 @@ impl Format {
 pub(crate) struct Owner<'a> {
     /// The link.
     pub(crate) link: &'a LinkName,
-    /// The device at its other end.
+    /// The device at its other end, or those that it may be.
     pub(crate) receiver: SpoolReceiver<'a>,
 }
 
@@ -51,8 +51,9 @@ pub(crate) enum SpoolReceiver<'a> {
     Anyone,
     /// The old program (`sts_version = 1`), which has no key.
     OldProgram,
-    /// The peer with this fingerprint.
-    Peer(&'a Digest),
+    /// The peer with this fingerprint; or if there are several, whichever of these the link is with. They are sorted. A
+    /// record may go to each of them, so all runs on the spool must have the same.
+    Peers(&'a [Digest]),
 }
 
 /// Claims a new spool for its owner, and refuses one of any other. From now on its records may have times, if it
@@ -86,11 +87,15 @@ pub(super) fn format_of(dir: &Dir, owner: Owner<'_>) -> Result<Option<Format>> {
         return Err(refused.because("it is not a spool of this version").hint(hint));
     }
     let why = if has(&owner.link_line()) {
-        "it belongs to another peer of this link, or to the link with another sts_mode or sts_version"
+        "it belongs to another peer of this link or to other alternatives (`peer`), or to the link with another sts_mode \
+         or sts_version"
     } else {
         "it belongs to another link"
     };
-    Err(refused.because(why).hint("give each link and peer a spool of its own"))
+    Err(refused.because(why).hint(
+        "give each link and peer a spool of its own; after a change of `peer`, deliver what is in it with the previous \
+         value, then remove it",
+    ))
 }
 
 impl Owner<'_> {
@@ -102,7 +107,7 @@ impl Owner<'_> {
         let peer = match self.receiver {
             SpoolReceiver::Anyone => "none".to_owned(),
             SpoolReceiver::OldProgram => "old program".to_owned(),
-            SpoolReceiver::Peer(peer) => STANDARD.encode(peer),
+            SpoolReceiver::Peers(peers) => peers.iter().map(|peer| STANDARD.encode(peer)).collect::<Vec<_>>().join(" "),
         };
         format!("# A spool of sts-send(1).\n{}\n{}\npeer = {peer}\n", format.line(), self.link_line())
     }

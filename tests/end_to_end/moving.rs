@@ -209,6 +209,45 @@ fn a_running_sender_moves_to_the_gateway_with_which_the_device_pairs_and_back() 
 }
 
 #[test]
+fn a_spool_moves_with_the_device() {
+    let broker = Broker::start();
+    let [first, second] = [Identity::Gateway, Identity::Stranger].map(|identity| gateway(&broker, identity, "plant/+"));
+    let device = [sensor(&broker, "plant", 0)];
+    enrol(&device[0], "s0", [&first, &second], &first);
+    let send = |options: &[&str], text: &str| {
+        device[0].send_all(&[&["--each", "--confirm", "--spool", "spool"], options].concat(), text)
+    };
+    // There is no session yet, as after a restart.
+    send(&[], "before the first session\n").failed(&[75], &["no session", "left in the spool"]);
+    let serving = [serve(&first), serve(&second)];
+    pair_all(&device);
+    let at_first = first.listen(&[]);
+    send(&[], "to the first\n").succeeded();
+    at_first.stop().succeeded().wrote(b"before the first session\nto the first\n");
+    send(&["--timeout", "1"], "left\n").failed(&[75], &["left in the spool"]);
+
+    hand_over(&device, &first, &second);
+    let at_second = second.listen(&[]);
+    send(&[], "to the second\n").succeeded();
+    // A record may go to each of the peers that the configuration named, so it must name the same ones now.
+    for options in [["-o", "peer=first"], ["-o", "peer=second"], ["--to", "second"]] {
+        send(&options, "to one of them\n").failed(&[78], &["other alternatives (`peer`)"]);
+    }
+    send(&["-o", "peer=second, first"], "empty\n").succeeded();
+
+    hand_over(&device, &second, &first);
+    at_second.stop().succeeded().wrote(b"left\nto the second\nempty\n");
+    let at_first = first.listen(&[]);
+    send(&[], "back\n").succeeded();
+    let ended = at_first.stop().succeeded();
+    assert!(!ended.stderr.contains("lost") && !ended.stderr.contains("missing"), "{}", ended.stderr);
+    ended.wrote(b"back\n");
+    for serving in serving {
+        serving.stop().succeeded();
+    }
+}
+
+#[test]
 fn one_reading_goes_to_two_readers_by_a_link_for_each() {
     let broker = Broker::start();
     let readers = [Identity::Gateway, Identity::Stranger];

@@ -181,8 +181,8 @@ impl OutgoingStream for SealedStream {
         self.sessions.peers.route.publish(&self.topics)
     }
 
-    fn peer(&self) -> Result<Option<Digest>> {
-        self.sessions.current().map(|session| Some(session.peer))
+    fn receivers(&self) -> Result<Vec<Digest>> {
+        self.current_session().map(|_| self.receivers.fingerprints())
     }
 
     fn refresh(&mut self, now: Instant) -> Result<()> {

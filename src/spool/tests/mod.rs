@@ -42,7 +42,7 @@ impl Home {
     }
 
     fn owner(&self) -> Owner<'_> {
-        Owner { link: &self.link, receiver: SpoolReceiver::Peer(&PEER) }
+        Owner { link: &self.link, receiver: SpoolReceiver::Peers(&[PEER]) }
     }
 
     fn open(&self) -> Result<Spool> {
@@ -212,8 +212,9 @@ fn one_sender_one_link_and_one_peer() {
         let options = SpoolOptions { keeps_times, ..home.options() };
         drop(Opening::new(&options, home.owner()).attempt().unwrap().unwrap());
         for owner in [
-            Owner { link: &other, receiver: SpoolReceiver::Peer(&PEER) },
-            Owner { link: &home.link, receiver: SpoolReceiver::Peer(&[1; 32]) },
+            Owner { link: &other, receiver: SpoolReceiver::Peers(&[PEER]) },
+            Owner { link: &home.link, receiver: SpoolReceiver::Peers(&[[1; 32]]) },
+            Owner { link: &home.link, receiver: SpoolReceiver::Peers(&[PEER, [0xac; 32]]) },
             Owner { link: &home.link, receiver: SpoolReceiver::Anyone },
             Owner { link: &home.link, receiver: SpoolReceiver::OldProgram },
         ] {

@@ -13,6 +13,7 @@ mod file_names;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
 mod journal;
+mod latest_peer;
 mod latest_streams;
 mod pairing_locks;
 mod peer_sessions;

@@ -44,6 +44,8 @@ pub struct Watch {
     /// The sessions that each file had of which others are loaded now, or listed. `None` until [`Watch::take_changes`]
     /// is called.
     changed: Option<BTreeMap<PeerKey, Vec<SessionId>>>,
+    /// [`Cache::latest_peer`], if all files are read.
+    latest_peer: Option<PeerKey>,
 }
 
 /// The id of a session as a number of the same order: a hundred thousand numbers are sorted faster than as many byte
@@ -151,6 +153,11 @@ impl Watch {
         self.files.get(self.by_id.get(&number(id))?)?.content.loaded()
     }
 
+    /// The alternative with which the device paired last, if that was noted.
+    pub(crate) fn latest_peer(&self) -> Option<PeerKey> {
+        self.latest_peer
+    }
+
     /// Files that could not be read, each with the error that says why: their peers have no session.
     pub(crate) fn broken(&self) -> impl Iterator<Item = &Error> {
         self.files.values().filter_map(|file| match &file.content {
@@ -242,7 +249,12 @@ impl Watch {
             // What was to be looked at is not known any more.
             self.changes = None;
         }
-        changed
+        let mut has_changed = changed?;
+        if self.reads == Reads::All {
+            let latest_peer = cache.latest_peer()?;
+            has_changed |= std::mem::replace(&mut self.latest_peer, latest_peer) != latest_peer;
+        }
+        Ok(has_changed)
     }
 
     /// Reads those of the files that changed.

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 
 use super::enrolment_outcome;
 use super::run::{PairOutcome, PairRun, Phase, Purpose, tell_paired};
-use crate::cache::StoredSession;
+use crate::cache::{Cache, StoredSession};
 use crate::crypto::schedule::Topics;
 use crate::handshake::{Action, Established, HandshakeFailure, Peer};
 use crate::link::unix_time;
@@ -66,12 +66,12 @@ impl PairRun<'_> {
 
     fn store_pending(&mut self, established: &Established) -> Result<()> {
         let session = self.new_session(established)?;
-        self.sessions.cache().store_pending(&session, session.created)
+        self.sessions.store(&session, Cache::store_pending)
     }
 
     fn store_current(&mut self, established: Established) -> Result<()> {
         let session = self.new_session(&established)?;
-        self.sessions.cache().store_current(&session, session.created)?;
+        self.sessions.store(&session, Cache::store_current)?;
         self.phase = Phase::Confirming(established.peer);
         Ok(())
     }

@@ -13,6 +13,7 @@ use crate::name::list;
 use crate::peers::LinkPeers;
 use crate::report::Reporter;
 use crate::session::{Session, SessionId, Standing};
+use crate::sessions::recency;
 use crate::units::Age;
 use crate::{Error, Exit, Rejected, Result};
 
@@ -86,7 +87,8 @@ fn sessions_with_peer(peers: &LinkPeers, cache: &Cache) -> Result<SessionsWithPe
         let of_peer = if_readable(cache.load_peer(peer.key.fingerprint().as_bytes()))?.unwrap_or_default();
         found.push(SessionsWithPeer::of(of_peer, is_usable));
     }
-    let recency = |of: &SessionsWithPeer| of.current.as_ref().map(|session| session.created);
+    let latest_peer = if_readable(cache.latest_peer())?.flatten();
+    let recency = |of: &SessionsWithPeer| of.current.as_ref().map(|session| recency(session, latest_peer));
     Ok(found.into_iter().max_by_key(recency).unwrap_or_default())
 }
 

@@ -4,6 +4,7 @@
 //! tools see that through [`LinkSessions`]: at the price of one stat per second, and of one per loop iteration for
 //! `known_peers`, so that nothing more is sealed for a peer that was forgotten.
 
+mod alternatives;
 mod answers;
 mod on_demand;
 
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rand::TryRng;
 use rand::rngs::SysRng;
 
+pub(crate) use self::alternatives::recency;
 pub(crate) use self::answers::Answer;
 use self::answers::LostSessions;
 use crate::cache::{Cache, EndOfStream, StoredSession, Watch};
@@ -235,10 +237,8 @@ impl LinkSessions {
     }
 
     /// The session to send under: the current one with the one peer of this link. If the configuration names several
-    /// peers, it is the newest session: a device that moves to another gateway pairs with that one, and needs no other
-    /// change. Which one that is, only this device's clock tells: nothing that both ends know orders sessions with different
-    /// peers. If the clock was set back between two pairings, the session before stays current until the clock has passed its
-    /// time and the device pairs once more, or until `sts-pair --forget`.
+    /// peers, it is the one that was agreed last ([`recency`]): a device that moves to another gateway pairs with that one, and
+    /// needs no other change.
     ///
     /// # Errors
     /// [`Exit::TryAgain`] where there is none; [`Exit::Usage`] where there are sessions with several peers, and none of
@@ -256,8 +256,9 @@ impl LinkSessions {
             .collect();
         usable.sort_by_key(|(_, peer)| &peer.name);
         if self.peers.are_alternatives() {
-            let latest = usable.iter().map(|(session, _)| session.created).max();
-            usable.retain(|(session, _)| Some(session.created) == latest);
+            let recency = |session| recency(session, self.watch.latest_peer());
+            let latest = usable.iter().map(|(session, _)| recency(session)).max();
+            usable.retain(|(session, _)| Some(recency(session)) == latest);
         }
         match usable[..] {
             [] => Err(self.none_usable()),

@@ -94,6 +94,23 @@ fn a_running_tool_sees_what_changes() {
     assert_eq!((watch.sessions().count(), watch.broken().count()), (0, 1));
 }
 
+#[test]
+fn a_running_tool_sees_which_alternative_paired_last() {
+    let (_home, cache) = cache();
+    let (now, date) = (Instant::now(), SystemTime::now());
+    let mut watch = Watch::new(&cache, now, date).unwrap();
+    assert_eq!(watch.latest_peer(), None);
+    for peer in [[1; 32], [2; 32], [1; 32]] {
+        cache.note_latest_peer(&peer).unwrap();
+        assert!(watch.refresh(&cache, now, date).unwrap());
+        assert_eq!(watch.latest_peer(), Some(peer_key(&peer)));
+        assert!(!watch.refresh(&cache, now, date).unwrap(), "nothing changed");
+    }
+    fs::write(cache.dir().join("gateway@latest"), "torn").unwrap();
+    assert!(watch.refresh(&cache, now, date).unwrap());
+    assert_eq!(watch.latest_peer(), None, "then the times of the sessions count");
+}
+
 /// With what a stream continued, too, whichever process tells it.
 #[test]
 fn what_is_told_of_earlier_streams_is_read_back_as_it_was_written() {

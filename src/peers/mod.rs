@@ -1,8 +1,14 @@
 //! Whom a link accepts: this device, its known peers, and those of them that the configuration allows.
 
-use std::collections::{HashMap, HashSet};
+mod none_accepted;
+mod wanted;
+
+use std::collections::HashSet;
 use std::time::Instant;
 
+pub(crate) use self::none_accepted::no_peer_trusted;
+use self::none_accepted::{ambiguous, bound_elsewhere, names, own_key_trusted};
+use self::wanted::Wanted;
 use crate::cache::{PeerKey, peer_key};
 use crate::config::Sealed;
 use crate::crypto::schedule::Digest;
@@ -30,8 +36,8 @@ pub struct LinkPeers {
     pub suite: Suite,
     /// The topics.
     pub route: Route,
-    /// The names that `peer` gives; none where the configuration does not say.
-    wanted: Vec<PeerName>,
+    /// The names to which the link is restricted.
+    wanted: Wanted,
 }
 
 /// Which of the peers a run is with.
@@ -86,7 +92,7 @@ impl LinkPeers {
             Reach::Senders if route.is_wildcard() && peers.is_empty() => KnownPeers::load_as_asked(store),
             Reach::All | Reach::Senders => KnownPeers::load(store),
         }?;
-        Ok(Self { link, public, known, checked: None, role, suite, route, wanted: peers.clone() })
+        Ok(Self { link, public, known, checked: None, role, suite, route, wanted: Wanted::configured(peers.clone()) })
     }
 
     /// Reads the known peers again if their file changed; true if it did.
@@ -94,6 +100,12 @@ impl LinkPeers {
     /// # Errors
     /// As [`KnownPeers::load`].
     pub fn refresh(&mut self) -> Result<bool> {
+        if !self.known.has_changed()? {
+            return Ok(false);
+        }
+        if !self.wanted.names().is_empty() && self.named().is_ok() {
+            self.wanted.are_trusted();
+        }
         self.known.refresh()
     }
 
@@ -116,7 +128,7 @@ impl LinkPeers {
         if self.bindings().next().is_none() {
             return Err(self.known.lines().first().map_or_else(no_peer_trusted, |own| own_key_trusted(&own.name)));
         }
-        if !self.wanted.is_empty() {
+        if !self.wanted.names().is_empty() {
             return self.named();
         }
         let Some(best) = self.bindings().filter_map(|binding| self.preference(binding)).max() else {
@@ -129,8 +141,9 @@ impl LinkPeers {
     /// it, or our own is among the keys: if no peer is accepted then, that is a mistake, which waiting does not mend.
     pub(crate) fn none_trusted(&self) -> Option<Error> {
         let mut lines = self.known.lines().iter();
-        let has_key = lines
-            .any(|line| line.key == self.public || line.binding.allows(&self.link) || self.wanted.contains(&line.name));
+        let has_key = lines.any(|line| {
+            line.key == self.public || line.binding.allows(&self.link) || self.wanted.names().contains(&line.name)
+        });
         if has_key { None } else { self.accepted().err() }
     }
 
@@ -175,23 +188,10 @@ impl LinkPeers {
     /// # Errors
     /// [`Exit::NotTrusted`] where one of the names is not pinned.
     pub(crate) fn named(&self) -> Result<AcceptedPeers> {
-        if self.wanted.is_empty() {
+        if self.wanted.names().is_empty() {
             return Ok(AcceptedPeers::default());
         }
-        let by_name: HashMap<_, _> = self.pinned().map(|(peer, _)| (peer.name.clone(), peer)).collect();
-        let named = |name: &PeerName| {
-            by_name.get(name).cloned().ok_or_else(|| {
-                let hint = did_you_mean(name.as_str(), by_name.keys().map(PeerName::as_str));
-                Error::new(Exit::NotTrusted, format!("`peer = {name}`"))
-                    .because("no key is trusted under this name")
-                    .hint(hint.unwrap_or_else(|| {
-                        format!(
-                            "run sts-pair --key on the other device, and pipe its line into: sts-pair --trust {name}"
-                        )
-                    }))
-            })
-        };
-        self.wanted.iter().map(named).collect()
+        self.wanted.find(self.pinned().map(|(peer, _)| peer))
     }
 
     /// Why the link does not accept the peer of this name, although its key is for this link; `None` if it does.
@@ -202,7 +202,7 @@ impl LinkPeers {
         }
         let other = &accepted.first()?.name;
         let error = Error::new(Exit::Config, format!("{} stays with {other}", self.link));
-        Some(if self.wanted.is_empty() {
+        Some(if self.wanted.names().is_empty() {
             error.because("it has paired with that peer").hint(format!(
                 "to change that, add a line to the configuration: peer = {name}; or: sts-pair --forget {other}"
             ))
@@ -222,13 +222,13 @@ impl LinkPeers {
 
     /// Whether nothing says which of these peers the link is with.
     fn is_open(&self, accepted: &AcceptedPeers) -> bool {
-        self.wanted.is_empty() && !self.route.is_wildcard() && accepted.len() > 1
+        self.wanted.names().is_empty() && !self.route.is_wildcard() && accepted.len() > 1
     }
 
     /// Whether the configuration names several peers for a link that is with one at a time.
     #[must_use]
     pub(crate) fn are_alternatives(&self) -> bool {
-        self.wanted.len() > 1 && !self.route.is_wildcard()
+        self.wanted.names().len() > 1 && !self.route.is_wildcard()
     }
 
     /// Where several peers are accepted and only one of them has sessions, the link is with that one.
@@ -237,7 +237,7 @@ impl LinkPeers {
         if self.is_open(&accepted) {
             let mut with_session = accepted.iter().filter(|peer| has_session(peer.key.fingerprint().as_bytes()));
             if let (Some(peer), None) = (with_session.next(), with_session.next()) {
-                self.wanted = vec![peer.name.clone()];
+                self.wanted = Wanted::kept(peer.name.clone());
             }
         }
     }
@@ -247,8 +247,9 @@ impl LinkPeers {
     /// having none left is no reason to end.
     #[must_use]
     pub fn still_accepted(&self, before: &AcceptedPeers) -> AcceptedPeers {
-        if !self.wanted.is_empty() {
-            return self.pinned().map(|(peer, _)| peer).filter(|peer| self.wanted.contains(&peer.name)).collect();
+        let wanted = self.wanted.names();
+        if !wanted.is_empty() {
+            return self.pinned().map(|(peer, _)| peer).filter(|peer| wanted.contains(&peer.name)).collect();
         }
         let mut accepted = self.accepted().unwrap_or_default();
         if self.route.is_wildcard() {
@@ -264,7 +265,17 @@ impl LinkPeers {
         accepted
     }
 
-    /// Restricts the link to this peer.
+    /// Restricts the link to this peer, with which a run stays.
+    ///
+    /// # Errors
+    /// As [`LinkPeers::restrict_to`].
+    pub(crate) fn stay_with(&mut self, name: &PeerName) -> Result<()> {
+        self.restrict_to(name)?;
+        self.wanted = Wanted::kept(name.clone());
+        Ok(())
+    }
+
+    /// Restricts the link to this peer, which the user names (`--to`).
     ///
     /// # Errors
     /// [`Exit::Usage`] where the link does not accept a peer of that name; otherwise as [`LinkPeers::accepted`].
@@ -275,7 +286,7 @@ impl LinkPeers {
                 .because(format!("it accepts {}", list(names(&peers))))
                 .hint_if(did_you_mean(name.as_str(), names(&peers))));
         }
-        self.wanted = vec![name.clone()];
+        self.wanted = Wanted::given(name.clone());
         self.known.narrow_to(name);
         Ok(())
     }
@@ -283,7 +294,7 @@ impl LinkPeers {
     /// An enrolment on this link by a code with this many attempts left.
     #[must_use]
     pub fn enrolment(&self, code: Code, attempts: usize) -> Enrolment {
-        Enrolment::new(code, attempts, self.pinned().map(|(peer, _)| peer).collect(), self.wanted.clone())
+        Enrolment::new(code, attempts, self.pinned().map(|(peer, _)| peer).collect(), self.wanted.names().to_vec())
     }
 
     /// Pins a peer for this link.
@@ -299,7 +310,7 @@ impl LinkPeers {
     /// # Errors
     /// As [`PeersStore::trust`].
     pub(crate) fn note_paired(&mut self, peer: &Peer) -> Result<()> {
-        if self.route.is_wildcard() || self.wanted.len() > 1 {
+        if self.route.is_wildcard() || self.wanted.names().len() > 1 {
             return Ok(());
         }
         self.known.note_paired(&peer.key, &self.link)
@@ -352,49 +363,4 @@ impl LinkPeers {
         }
         accepted.get(&session.peer)
     }
-}
-
-/// The error of having no key of any peer.
-pub(crate) fn no_peer_trusted() -> Error {
-    Error::new(Exit::NotTrusted, "no peer is trusted yet")
-        .because("this device does not know any public key")
-        .hint("run sts-pair --code on both devices; or run sts-pair --key on the other one, and pipe its line into: sts-pair --trust NAME")
-}
-
-/// The only key that is pinned is this device's own, which happens if `identity.pem` is copied from the peer.
-fn own_key_trusted(name: &PeerName) -> Error {
-    Error::new(Exit::NotTrusted, "no peer is trusted yet")
-        .because(format!("the key that is known as {name} is this device's own: two devices must not share a key"))
-        .hint("if identity.pem was copied from the other device, delete it here; then run sts-pair --code on both devices")
-}
-
-fn ambiguous(link: &LinkName, accepted: &[Peer]) -> Error {
-    let why = format!("{} are trusted, and nothing says which of them {link} is with", list(names(accepted)));
-    Error::new(Exit::Config, "several peers").because(why).hint(format!(
-        "add a line to the configuration: peer = {name}; or pipe its key line into: sts-pair --trust {name} {link}",
-        name = accepted[0].name
-    ))
-}
-
-/// The keys that are pinned are for other links only.
-fn bound_elsewhere<'a>(link: &LinkName, pinned: impl Iterator<Item = (Peer, &'a Binding)>) -> Error {
-    let mut links: Vec<&str> = Vec::new();
-    let mut peers = Vec::new();
-    for (peer, binding) in pinned {
-        peers.push(peer);
-        for other in binding.links().iter().map(LinkName::as_str) {
-            if !links.contains(&other) {
-                links.push(other);
-            }
-        }
-    }
-    let why = format!("trusted for other links ({}): {}", links.join(", "), list(names(&peers)));
-    let name = peers.first().map_or("NAME", |peer| peer.name.as_str());
-    Error::new(Exit::NotTrusted, format!("no peer is trusted for {link}")).because(why).hint(format!(
-        "run sts-pair --code on both devices; or, if it is one of those, add a line to the configuration: peer = {name}"
-    ))
-}
-
-fn names(peers: &[Peer]) -> impl Iterator<Item = &str> {
-    peers.iter().map(|peer| peer.name.as_str())
 }

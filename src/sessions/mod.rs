@@ -115,7 +115,9 @@ impl LinkSessions {
             sessions.watch = Watch::of_peer(&sessions.cache, &peer, now, SystemTime::now())?;
         }
         if let Some(peer) = sessions.accepted.get(&peer) {
-            sessions.peers.restrict_to(&peer.name)?;
+            if to.is_none() {
+                sessions.peers.stay_with(&peer.name)?;
+            }
             sessions.accepted = sessions.peers.accepted()?;
         }
         Ok(sessions)

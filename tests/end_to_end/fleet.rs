@@ -210,7 +210,8 @@ fn whoever_is_forgotten_is_heard_no_more() {
     assert_eq!(receiver.stop().succeeded().stdout, b"before\nstill here\n");
     to_it.write("after\n");
     to_it.close_stdin();
-    to_it.wait().failed(&[65, 75, 77], &["s0"]);
+    let ended = to_it.wait().failed(&[65, 75, 77], &["`--to s0`"]);
+    assert!(!ended.stderr.contains("s1"), "another device is no remedy: {}", ended.stderr);
 
     // It cannot pair any more either, with a service that has been running all the time.
     let refused = Process::spawn(fleet.sensors[0].pair(&["--timeout", "3", LINK])).wait();

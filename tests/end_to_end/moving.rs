@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use crate::broker::Broker;
-use crate::device::{Device, Identity, LINK};
+use crate::device::{Device, Identity, LINK, readings};
 use crate::fleet::sensor;
 use crate::process::{Process, wait_until};
 
@@ -243,37 +243,62 @@ fn a_spool_moves_with_the_device() {
     }
 }
 
+/// A device with a link to each of two readers, of which only the first one has paired.
+fn two_readers(broker: &Broker) -> (Device, [Device; 2]) {
+    let device = sensor(broker, READERS[0], 0);
+    let own = fs::read_to_string(device.config_dir().join(format!("{LINK}.conf"))).unwrap();
+    let other = own.replace(READERS[0], READERS[1]).replace("clientid = s0", "clientid = s0-2");
+    device.write(&format!("{}.conf", READERS[1]), other, 0o600);
+    let readers = [(Identity::Gateway, 0), (Identity::Stranger, 1)]
+        .map(|(identity, at)| gateway(broker, identity, &format!("{}/+", READERS[at])));
+    for ((reader, name), link) in readers.iter().zip(READERS).zip([LINK, READERS[1]]) {
+        reader.trust("s0", &device);
+        let key = Process::spawn(reader.pair(&["--key"])).wait().succeeded().stdout;
+        Process::spawn_with(device.pair(&["--trust", name, link]), key).wait().succeeded();
+    }
+    pair_with(&device, &readers[0], LINK);
+    (device, readers)
+}
+
+const READERS: [&str; 2] = ["logger", "dashboard"];
+
+fn pair_with(device: &Device, reader: &Device, link: &str) {
+    let serving = serve(reader);
+    Process::spawn(device.pair(&[link])).wait().succeeded();
+    serving.stop().succeeded();
+}
+
+/// What sts.conf(5) says, in bash.
+fn send_to_both(device: &Device, lines: &[u8]) -> Process {
+    let send = device.send(&[]);
+    let mut shell = Command::new("bash");
+    shell.envs(send.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("SEND", send.get_program());
+    let script =
+        r#"tee -p >("$SEND" --confirm --spool to-dashboard dashboard) | "$SEND" --confirm --spool to-logger gateway"#;
+    shell.args(["-o", "pipefail", "-c", script]).current_dir(device.path());
+    Process::spawn_with(shell, lines)
+}
+
 #[test]
 fn one_reading_goes_to_two_readers_by_a_link_for_each() {
     let broker = Broker::start();
-    let readers = [Identity::Gateway, Identity::Stranger];
-    let areas = ["logger", "dashboard"];
-    let device = sensor(&broker, areas[0], 0);
-    let own = fs::read_to_string(device.config_dir().join(format!("{LINK}.conf"))).unwrap();
-    device.write("dashboard.conf", own.replace(areas[0], areas[1]).replace("clientid = s0", "clientid = s0-2"), 0o600);
-    let gateways: Vec<_> = readers
-        .into_iter()
-        .zip(areas)
-        .map(|(identity, area)| gateway(&broker, identity, &format!("{area}/+")))
-        .collect();
-    for ((reader, area), link) in gateways.iter().zip(areas).zip([LINK, "dashboard"]) {
-        reader.trust("s0", &device);
-        let key = Process::spawn(reader.pair(&["--key"])).wait().succeeded().stdout;
-        Process::spawn_with(device.pair(&["--trust", area, link]), key).wait().succeeded();
-        let serving = serve(reader);
-        Process::spawn(device.pair(&[link])).wait().succeeded();
-        serving.stop().succeeded();
-    }
-    let receivers = gateways.iter().map(|reader| reader.listen(&[])).collect::<Vec<_>>();
-    let lines = "one\ntwo\n";
-    let send = device.send(&[]);
-    let mut shell = Command::new("sh");
-    shell.envs(send.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("SEND", send.get_program());
-    // In bash: … | tee >(sts-send dashboard) | sts-send gateway
-    let script = r#"mkfifo copy; "$SEND" --confirm dashboard < copy & tee copy | "$SEND" --confirm gateway && wait $!"#;
-    shell.args(["-c", script]).current_dir(device.path());
-    Process::spawn_with(shell, lines).wait().succeeded();
-    for receiver in receivers {
-        receiver.stop().succeeded().wrote(lines.as_bytes());
+    let (device, [logger, dashboard]) = two_readers(&broker);
+    let (at_logger, lines) = (logger.listen(&[]), readings(20));
+    // The dashboard has not paired yet.
+    let sending = send_to_both(&device, &lines);
+    at_logger.wait_for_stdout(&lines);
+    sending.wait();
+    pair_with(&device, &dashboard, READERS[1]);
+    // It is away.
+    let sending = send_to_both(&device, &lines);
+    at_logger.wait_for_stdout(&lines.repeat(2));
+    let at_dashboard = dashboard.listen(&["--wait"]);
+    at_dashboard.wait_for_stdout(&lines.repeat(2));
+    sending.wait().succeeded();
+    // Both are there.
+    send_to_both(&device, &lines).wait().succeeded();
+    for receiver in [at_logger, at_dashboard] {
+        receiver.wait_for_stdout(&lines.repeat(3));
+        receiver.stop().succeeded();
     }
 }

@@ -345,7 +345,7 @@ fn at_once(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<()> 
 }
 
 fn under_flood(bench: &Bench, amounts: &Amounts, report: &mut Report) -> Result<()> {
-    for (forged, name) in Forged::ALL {
+    for (forged, name) in Forged::all() {
         say(&format!("pairing under 10,000 forged {name} per second"));
         let took = under_flood::pairings(bench, forged, amounts.flooded_pairings)?;
         // The limit is a promise never to exceed it, so the median would say nothing.

@@ -10,7 +10,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use sts::crypto::exchange::Ephemeral;
 use sts::crypto::schedule::digest;
-use sts::message::{InitAck, InitReq};
+use sts::message::{FrameType, InitAck, InitReq};
 
 use crate::Result;
 use crate::devices::{Bench, Device, TOPIC};
@@ -30,34 +30,24 @@ const COOKIES: usize = 3000;
 /// What a stranger sends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Forged {
-    InitReq,
-    InitAck,
-    AuthReq,
+    /// A frame of this type.
+    OfType(FrameType),
+    /// An AUTHREQ with a cookie that the slave made.
     AuthReqWithCookie,
-    AuthAck,
-    RdyReq,
-    RdyAck,
-    Enc,
-    Kill,
-    Will,
 }
 
 impl Forged {
-    pub(crate) const ALL: [(Self, &str); 10] = [
-        (Self::InitReq, "INITREQ"),
-        (Self::InitAck, "INITACK"),
-        (Self::AuthReq, "AUTHREQ"),
-        (Self::AuthReqWithCookie, "AUTHREQ with a good cookie"),
-        (Self::AuthAck, "AUTHACK"),
-        (Self::RdyReq, "RDYREQ"),
-        (Self::RdyAck, "RDYACK"),
-        (Self::Enc, "ENC"),
-        (Self::Kill, "KILL"),
-        (Self::Will, "WILL"),
-    ];
+    /// All of them, with their names.
+    pub(crate) fn all() -> impl Iterator<Item = (Self, &'static str)> {
+        let of_types = FrameType::ALL.into_iter().map(|frame_type| (Self::OfType(frame_type), frame_type.name()));
+        of_types.chain([(Self::AuthReqWithCookie, "AUTHREQ with a good cookie")])
+    }
 
     fn topic(self) -> &'static str {
-        if matches!(self, Self::InitAck | Self::AuthAck) { TO_MASTER } else { TOPIC }
+        match self {
+            Self::OfType(FrameType::InitAck | FrameType::AuthAck) => TO_MASTER,
+            Self::OfType(_) | Self::AuthReqWithCookie => TOPIC,
+        }
     }
 }
 
@@ -148,8 +138,8 @@ fn listen(port: u16, overheard: Arc<Mutex<Overheard>>, stop: Arc<AtomicBool>) ->
             let Ok((_, payload)) = eavesdropper.message() else { continue };
             let mut overheard = overheard.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             match payload.first() {
-                Some(0x21) => overheard.init_req = payload,
-                Some(0x23) => overheard.auth_req = payload,
+                Some(first) if *first == FrameType::InitReq.byte() => overheard.init_req = payload,
+                Some(first) if *first == FrameType::AuthReq.byte() => overheard.auth_req = payload,
                 _ => {}
             }
         }
@@ -213,36 +203,40 @@ impl Source {
 
     fn auth_req(&mut self, cookie: &[u8], init_req: &[u8]) -> Vec<u8> {
         let len = u16::try_from(init_req.len()).unwrap_or_default().to_be_bytes();
-        [&[0x23][..], &self.bytes(16), cookie, &len, init_req, &self.bytes(860)].concat()
+        [&[FrameType::AuthReq.byte()][..], &self.bytes(16), cookie, &len, init_req, &self.bytes(860)].concat()
     }
 
     /// The next one; `None` as long as what it is made of was not overheard.
     fn frame(&mut self) -> Option<Vec<u8>> {
         self.next += 1;
-        let overheard = self.overheard.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        Some(match self.forged {
-            Forged::InitReq => self.init_req(),
-            Forged::InitAck if overheard.init_req.is_empty() => return None,
-            Forged::InitAck => {
-                let reference = digest(&[&overheard.init_req]);
-                [&[0x22][..], &reference[..16], &self.bytes(InitAck::LEN - 17)].concat()
-            }
-            Forged::AuthReq => {
-                let (cookie, init_req) = (self.bytes(16), self.init_req());
-                self.auth_req(&cookie, &init_req)
-            }
+        match self.forged {
+            Forged::OfType(frame_type) => self.frame_of(frame_type),
             Forged::AuthReqWithCookie => {
                 let (init_req, cookie) = self.cookies[self.next % self.cookies.len()].clone();
-                self.auth_req(&cookie, &init_req)
+                Some(self.auth_req(&cookie, &init_req))
             }
-            Forged::AuthAck if overheard.auth_req.is_empty() => return None,
-            Forged::AuthAck => [&[0x24][..], &overheard.auth_req[1..17], &self.bytes(880)].concat(),
-            // Every second one is a question whether a session is still there.
-            Forged::RdyReq => [&[0x25][..], &self.bytes(if self.next.is_multiple_of(2) { 48 } else { 64 })].concat(),
-            Forged::RdyAck => [&[0x26][..], &self.bytes(if self.next.is_multiple_of(2) { 48 } else { 64 })].concat(),
-            Forged::Enc => [&[0x27][..], &self.bytes(200)].concat(),
-            Forged::Kill => [&[0x28][..], &self.bytes(40)].concat(),
-            Forged::Will => [&[0x29][..], &self.bytes(60)].concat(),
-        })
+        }
+    }
+
+    fn frame_of(&mut self, frame_type: FrameType) -> Option<Vec<u8>> {
+        let Overheard { init_req, auth_req } =
+            self.overheard.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let rest = match frame_type {
+            FrameType::InitReq => return Some(self.init_req()),
+            FrameType::AuthReq => {
+                let (cookie, init_req) = (self.bytes(16), self.init_req());
+                return Some(self.auth_req(&cookie, &init_req));
+            }
+            FrameType::InitAck if init_req.is_empty() => return None,
+            FrameType::InitAck => [&digest(&[&init_req])[..16], &self.bytes(InitAck::LEN - 17)].concat(),
+            FrameType::AuthAck if auth_req.is_empty() => return None,
+            FrameType::AuthAck => [&auth_req[1..17], &self.bytes(880)].concat(),
+            // Every second one is a question whether a session is still there, or the answer to one.
+            FrameType::RdyReq | FrameType::RdyAck => self.bytes(if self.next.is_multiple_of(2) { 48 } else { 64 }),
+            FrameType::Enc => self.bytes(200),
+            FrameType::Kill => self.bytes(40),
+            FrameType::Will => self.bytes(60),
+        };
+        Some([&[frame_type.byte()][..], &rest].concat())
     }
 }

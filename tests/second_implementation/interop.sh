@@ -73,6 +73,10 @@ script() { # script, on standard input; script_status
 	script_status=$?
 }
 
+session_id() { # of the newest session of the peer
+	"$python" -c 'import json; print(json.load(open("state.json"))["sessions"][0]["id"])'
+}
+
 forget() { # the peer loses its sessions, but not its pins
 	"$python" - <<-END
 		import json; s = json.load(open("state.json")); s["sessions"] = []; json.dump(s, open("state.json", "w"))
@@ -239,9 +243,13 @@ t_kill() {
 	paired "$1" "$2"
 	start_recv
 	echo before | peer send $P 2>peer-send.log
+	ended=$(session_id)
 	peer kill $P 2>peer-send.log
 	status $r; is "$c: sts-recv ends with the session" "0 before" "$rc $(joined out)"
 	pair; is "$c: pair again" "0 0" "$pair_status"
+	start_recv
+	is "$c: sts-recv has deleted the session" deleted "$(peer ask $P --about "$ended" 2>/dev/null)"
+	end_recv
 	start_peer_recv
 	echo before | tool sts-send t 2>tool-send.log
 	tool sts-pair --end --timeout $WAIT t 2>tool-pair.log; is "$c: sts-pair --end" 0 $?

@@ -42,13 +42,15 @@
 //! - Reading does not wait for it (`SendRun::may_read`): `--timeout` counts from when a message was read, and a program
 //!   that waits in write(2) has no timeout.
 //! - What is read meanwhile is bounded. Without a spool it is one message of the largest size, which with `--each` may be
-//!   many lines (`Direct::fill`). With one, it is appended to the spool record by record, up to `--spool-max`.
+//!   many lines (`Direct::fill`). With one, it is appended to the spool record by record, up to `--spool-max`, and records
+//!   do not join later.
 //! - No timeout counts the time in which nothing but a rate limit holds the run back: `SendRun::observe_waiting` asks
 //!   [`Gate::opens_at`]. So its interval may be longer than `--timeout`. Time does count while the broker or the receiver has
 //!   yet to answer for a message. With `--confirm`, the repetition of a lost one waits for the gate while that time counts, so
 //!   `--timeout` may end the run before the gate opens.
 //! - The first signal does not open it. Without a spool, the run still delivers what it has read, in the time that the
-//!   limit makes that take, and the message that closes the stream waits like the others. With a spool, a run that has a
+//!   limit makes that take (a service manager may kill it earlier), and the message that closes the stream waits like the
+//!   others. With a spool, a run that has a
 //!   rate limit begins no message later than 5 seconds after the signal, and ends once those before are delivered
 //!   (`SendRun::takes_no_more`): nobody waits for hours for what is safe on a disk. The second signal ends the run at
 //!   once.

@@ -266,15 +266,15 @@ fn cutter(link: &Link, options: &SendOptions) -> Cutter {
 /// What limits how fast messages of a run leave; all of it is kept, so that the strictest limit holds. The old program has no
 /// means to slow the sender down.
 fn rate_limits(link: &Link) -> Vec<RateLimit> {
-    let rates: &[(NonZeroU16, Duration)] = match link.config.protection {
+    let of_link: Option<(NonZeroU16, Duration)> = match link.config.protection {
         #[cfg(feature = "legacy")]
-        Protection::Legacy(_) => &[crate::legacy::TEXT_RATE],
+        Protection::Legacy(_) => Some(crate::legacy::TEXT_RATE),
         #[cfg(not(feature = "legacy"))]
-        Protection::Legacy(_) => &[],
-        Protection::None | Protection::Sealed(_) => &[],
+        Protection::Legacy(_) => None,
+        Protection::None | Protection::Sealed(_) => None,
     };
-    let limit = |&(max_messages, interval)| RateLimit::Messages(Pace::new(max_messages, interval));
-    rates.iter().map(limit).collect()
+    let limit = |(max_messages, interval)| RateLimit::Messages(Pace::new(max_messages, interval));
+    of_link.map(limit).into_iter().collect()
 }
 
 /// The outgoing stream of a link as it is configured. No stream number is taken before there is something to send.

@@ -12,8 +12,8 @@ use crate::pace::Pace;
 
 /// One limit of a run.
 pub(super) enum RateLimit {
-    /// Of messages. Without `--each`, the lines that wait share one message; with it, a line that is longer than a message
-    /// is several.
+    /// Of messages. Without `--each` and without a spool, the lines that wait share one message; with a spool, each piece that
+    /// was read is one. With `--each`, a line that is longer than a message is several.
     Messages(Pace),
 }
 

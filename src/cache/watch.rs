@@ -1,4 +1,5 @@
-//! A running tool's view of its link's sessions, kept up to date at the price of one system call a second.
+//! A running tool's view of its link's sessions, kept up to date at the price of one system call a second. A tool that has nothing
+//! to do is woken when one may have come or gone: the keys of a session that was deleted do not stay in its memory.
 //!
 //! A tool that sends reads the sessions that it may send under, with their keys. One that receives from a hundred thousand
 //! devices hears of few of them at a time, so it [lists](Watch::list) all and [loads](Watch::load) the file of a peer that
@@ -6,6 +7,7 @@
 //! other tools change them too. They are read anew each time, so nothing that was erased there comes back.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::watched_file::{FileContent, WatchedFile};
@@ -14,7 +16,7 @@ use crate::crypto::schedule::Digest;
 use crate::files::{self, DirChanges, PrivateReader, WhatChanged};
 use crate::message::SessionTag;
 use crate::session::{Expected, Session, SessionId, Standing};
-use crate::{Error, Result};
+use crate::{Error, Result, stdio};
 
 /// Time between two looks of a running tool whether a session came or went, while there is anything to do.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
@@ -194,6 +196,36 @@ impl Watch {
         self.refreshed.is_none_or(|refreshed| now >= refreshed + REFRESH_INTERVAL)
     }
 
+    /// When to call [`Watch::may_have_changed`] next, if it is not time for that.
+    #[must_use]
+    pub(crate) fn next_look(&self, now: Instant) -> Option<Instant> {
+        self.refreshed.map(|refreshed| refreshed + REFRESH_INTERVAL).filter(|due| *due > now)
+    }
+
+    /// What is readable while a session may have come or gone since the last look; `None` before [`Watch::next_look`], so that a
+    /// directory in which much changes wakes nobody more often, and where the kernel does not tell.
+    #[must_use]
+    pub(crate) fn changes_fd(&self, now: Instant) -> Option<BorrowedFd<'_>> {
+        self.changes.as_ref().filter(|_| self.is_due(now))?.as_fd()
+    }
+
+    /// Whether a look is due, and would find a change, as far as the kernel tells it. The first call of a run that watches one peer
+    /// begins to listen to it, which a short run has no time for.
+    ///
+    /// # Errors
+    /// [`crate::Exit::Failed`] where the directory was removed: nothing changes there any more, of which the kernel could tell.
+    pub(crate) fn may_have_changed(&mut self, cache: &Cache, now: Instant) -> Result<bool> {
+        if !self.is_due(now) {
+            return Ok(false);
+        }
+        cache.dir.check_present()?;
+        if self.changes.is_none() {
+            self.changes = Some(DirChanges::of(&cache.dir));
+            return Ok(true);
+        }
+        Ok(self.changes_fd(now).is_some_and(stdio::is_readable))
+    }
+
     /// Shares the keys that are in use already with the sessions that were read since the last call. Where none was, which
     /// a receiver asks for each message, this looks at no file.
     pub(crate) fn share_keys<'a>(&mut self, in_use: impl Fn(SessionId) -> Option<&'a Session>) {
@@ -289,6 +321,9 @@ impl Watch {
     /// The peers whose files may have changed.
     fn changed_peers(&mut self, cache: &Cache, date: SystemTime) -> Result<Vec<PeerKey>> {
         if let Reads::One(peer) = self.reads {
+            if let Some(changes) = &mut self.changes {
+                changes.look(&cache.dir, date)?;
+            }
             return Ok(vec![peer]);
         }
         let changes = self.changes.get_or_insert_with(|| DirChanges::of(&cache.dir));

@@ -10,7 +10,7 @@
 //! 5. [`EventLoop::wait`]: sends what was published, then sleeps until there is something to do.
 //!
 //! At its end the run calls [`EventLoop::close`]. Nothing blocks but `wait` and `close`, and nothing wakes an idle run
-//! but its deadline and the keep-alive.
+//! but its deadline, the keep-alive, and what it watches.
 
 mod event;
 mod outages;
@@ -214,6 +214,20 @@ impl<'a> EventLoop<'a> {
         deadline: Option<Instant>,
         now: Instant,
     ) -> Result<()> {
+        self.wait_beside(None, own, deadline, now)
+    }
+
+    /// As [`EventLoop::wait`], also until there is something to read in `beside`.
+    ///
+    /// # Errors
+    /// As [`stdio::wait`].
+    pub(crate) fn wait_beside(
+        &mut self,
+        beside: Option<BorrowedFd<'_>>,
+        own: Option<(BorrowedFd<'_>, PollFlags)>,
+        deadline: Option<Instant>,
+        now: Instant,
+    ) -> Result<()> {
         let has_left = self.has_event();
         self.flush(now);
         if has_left {
@@ -238,6 +252,7 @@ impl<'a> EventLoop<'a> {
         let meter = self.meter.as_ref().map(ProgressMeter::as_fd);
         fds.extend(meter.iter().map(|requests| PollFd::new(requests, PollFlags::IN)));
         fds.extend(own.iter().map(|(fd, flags)| PollFd::new(fd, *flags)));
+        fds.extend(beside.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         fds.extend(self.bell.iter().map(|(bell, _)| PollFd::new(bell, PollFlags::IN)));
         stdio::wait(&mut fds, deadline, now)?;
         let is_ready = |fd: Option<&PollFd<'_>>| fd.is_some_and(|fd| !fd.revents().is_empty());

@@ -48,7 +48,7 @@ pub(crate) fn create_to_append(dir: &Dir, lock: &Lock, name: &str) -> Result<Opt
     let fd = match rustix::fs::openat(&dir.fd, file_name(name)?, flags, Mode::RUSR | Mode::WUSR) {
         Ok(fd) => fd,
         Err(Errno::NOSPC | Errno::DQUOT) => return Ok(None),
-        Err(errno) => return Err(failed("create", &path, errno)),
+        Err(errno) => return Err(dir.explain(failed("create", &path, errno))),
     };
     if let Err(error) = sync_dir(dir) {
         // An empty file would look like one that was begun.

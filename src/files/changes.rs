@@ -4,6 +4,7 @@
 //! the kernel has no room for it, the stamp of the directory tells that some file changed, and the one who asks looks at each.
 
 use std::collections::BTreeSet;
+use std::os::fd::BorrowedFd;
 use std::time::SystemTime;
 
 use super::dir::Dir;
@@ -65,6 +66,15 @@ impl DirChanges {
         Ok(WhatChanged::Anything)
     }
 
+    /// What is readable while there is something that [`DirChanges::look`] would tell; `None` where only a look can find that out.
+    #[must_use]
+    pub(crate) fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        #[cfg(target_os = "linux")]
+        return self.notices.as_ref().map(notices::Notices::as_fd);
+        #[cfg(not(target_os = "linux"))]
+        None
+    }
+
     /// Without the kernel's notices.
     #[cfg(test)]
     pub(crate) fn by_stamp() -> Self {
@@ -77,7 +87,7 @@ mod notices {
     use std::collections::BTreeSet;
     use std::fmt;
     use std::mem::MaybeUninit;
-    use std::os::fd::{AsRawFd, OwnedFd};
+    use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
     use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
     use rustix::io::Errno;
@@ -106,6 +116,11 @@ mod notices {
             let path = format!("/proc/self/fd/{}", dir.fd.as_raw_fd());
             inotify::add_watch(&fd, path, moves | content | WatchFlags::ATTRIB | WatchFlags::ONLYDIR).ok()?;
             Some(Self { fd, is_first: true })
+        }
+
+        /// Readable while there is a notice.
+        pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+            self.fd.as_fd()
         }
 
         /// What changed; `None` if that cannot be read.

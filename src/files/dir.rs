@@ -16,6 +16,9 @@ use crate::{Error, Exit, Result};
 /// How the name of a temporary file ends.
 pub(super) const TEMPORARY: &str = ".new";
 
+/// What to do where a directory is gone that this process has opened.
+const REMOVED: &str = "this directory was removed while the tool ran: start the tool again";
+
 /// How many bytes of names are read at once.
 const NAMES_LEN: usize = 64 << 10;
 
@@ -92,6 +95,24 @@ impl Dir {
         self.path.join(name)
     }
 
+    /// Whether it was removed since it was opened. A directory that has its path by now is another one, of which this process knows
+    /// nothing.
+    fn is_removed(&self) -> bool {
+        rustix::fs::fstat(&self.fd).is_ok_and(|stat| stat.st_nlink == 0)
+    }
+
+    /// # Errors
+    /// [`Exit::Failed`] where it was removed since it was opened.
+    pub(crate) fn check_present(&self) -> Result<()> {
+        let error = || Error::new(Exit::Failed, show(&self.path)).because("it was removed").hint(REMOVED);
+        if self.is_removed() { Err(error()) } else { Ok(()) }
+    }
+
+    /// Adds to the error of a file in it what to do if the directory itself is gone.
+    pub(super) fn explain(&self, error: Error) -> Error {
+        if self.is_removed() { error.hint(REMOVED) } else { error }
+    }
+
     /// The names in it that are UTF-8 (ours are), sorted; a temporary file that a crash left is not among them.
     ///
     /// # Errors
@@ -108,7 +129,7 @@ impl Dir {
     /// # Errors
     /// As [`Dir::names`].
     pub(crate) fn each_name(&self, mut visit: impl FnMut(&str)) -> Result<()> {
-        let fail = |errno| failed("read", &self.path, errno);
+        let fail = |errno| self.explain(failed("read", &self.path, errno));
         // Opened again, as the place in a directory is the descriptor's. Of a hundred thousand names, none gets memory of its own.
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(&self.fd, ".", flags, Mode::empty()).map_err(fail)?;

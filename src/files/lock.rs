@@ -49,7 +49,7 @@ fn lock_file(dir: &Dir, name: &str) -> Result<OwnedFd> {
     let path = dir.join(name);
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let fd = rustix::fs::openat(&dir.fd, file_name(name)?, flags, Mode::RUSR | Mode::WUSR)
-        .map_err(|errno| not_opened(&path, errno))?;
+        .map_err(|errno| dir.explain(not_opened(&path, errno)))?;
     check_file(dir.owner, &fd, &path, Guard::Private)?;
     Ok(fd)
 }

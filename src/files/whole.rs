@@ -245,7 +245,7 @@ fn write_and(
     let temporary = format!("{name}{TEMPORARY}");
     let published = write_new(dir, &temporary, fill)
         .and_then(|written| Ok((written, publish(&temporary, name)?)))
-        .map_err(|err| failed("write", &dir.join(name), err));
+        .map_err(|err| dir.explain(failed("write", &dir.join(name), err)));
     if !matches!(published, Ok((_, true))) {
         // What failed is reported; if even this fails, the next writer takes the temporary file over.
         let _ = rustix::fs::unlinkat(&dir.fd, &temporary, AtFlags::empty());

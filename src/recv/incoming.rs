@@ -9,7 +9,7 @@ use super::delivery::{Completion, Delivery};
 use super::left_messages::LeftMessage;
 use crate::mqtt::{Message, Qos, Receipt};
 use crate::session::SessionId;
-use crate::sessions::Answer;
+use crate::sessions::{Answer, SessionChanges};
 use crate::stream::StreamId;
 use crate::{Error, Exit, Result};
 
@@ -94,7 +94,7 @@ pub(super) struct ConfirmMessage {
 }
 
 /// Decides what becomes of each message. What a plain link has no use for does nothing by default.
-pub(super) trait IncomingStreams {
+pub(super) trait IncomingStreams: SessionChanges {
     /// What becomes of a message that came from the broker.
     ///
     /// # Errors

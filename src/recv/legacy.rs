@@ -22,6 +22,7 @@ use crate::mqtt::{Message, Qos, Receipt};
 use crate::report::Reporter;
 use crate::report_throttle::{KeyedReportThrottle, ReportThrottle};
 use crate::session::SessionId;
+use crate::sessions::SessionChanges;
 use crate::space_wait::SpaceWait;
 use crate::stream::StreamId;
 use crate::suite::Suite;
@@ -247,6 +248,8 @@ fn damage(len: usize, rest: &[u8], is_cbc: bool) -> String {
         format!("{} that are not a text of this session", count(len as u64, "byte"))
     }
 }
+
+impl SessionChanges for LegacyTexts<'_> {}
 
 impl IncomingStreams for LegacyTexts<'_> {
     fn receive(&mut self, message: Message, now: Instant) -> Result<Disposition> {

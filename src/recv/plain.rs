@@ -11,6 +11,7 @@ use super::{RecvOptions, Scope};
 use crate::config::TopicFilter;
 use crate::mqtt::Message;
 use crate::report::Reporter;
+use crate::sessions::SessionChanges;
 use crate::stream::StreamId;
 use crate::{Error, Exit, Result};
 
@@ -56,6 +57,8 @@ impl<'a> PlainStreams<'a> {
         }
     }
 }
+
+impl SessionChanges for PlainStreams<'_> {}
 
 impl IncomingStreams for PlainStreams<'_> {
     fn receive(&mut self, message: Message, _now: Instant) -> Result<Disposition> {

@@ -113,6 +113,7 @@ impl RecvRun<'_> {
                 self.drain()?;
                 return Ok(End::Refused(refusal));
             }
+            self.streams.follow_changes(now)?;
             if self.events.is_progress_due(now) {
                 self.events.tell_progress(&self.printer.progress(), now);
             }
@@ -376,7 +377,8 @@ impl RecvRun<'_> {
     fn wait(&mut self, now: Instant) -> Result<()> {
         // Past one of these, the run waits for standard output only.
         let own = next_deadline(now, [self.idle_timeout.deadline(), self.left.deadline(), self.left.notice_at()]);
-        let deadline = [self.printer.deadline(), self.streams.deadline(now), own].into_iter().flatten().min();
-        self.events.wait(Some(self.printer.interest()), deadline, now)
+        let streams = [self.streams.deadline(now), self.streams.next_look(now)];
+        let deadline = [self.printer.deadline(), own].into_iter().chain(streams).flatten().min();
+        self.events.wait_beside(self.streams.changes_fd(now), Some(self.printer.interest()), deadline, now)
     }
 }

@@ -60,7 +60,8 @@ impl SendRun<'_> {
         let space_at = self.stream.space().and_then(SpaceWait::retry_at);
         let will_at = self.registration.will.deadline();
         let retry_at = self.retried.retry_at(now);
-        let others = [resend, space_at, self.gate.opens_at(), self.source.deadline(now), will_at, retry_at];
+        let own = [self.gate.opens_at(), self.source.deadline(now), self.stream.next_look(now)];
+        let others = [resend, space_at, will_at, retry_at].into_iter().chain(own);
         next_deadline(now, self.timeouts.deadlines().map(Some).chain(others))
     }
 

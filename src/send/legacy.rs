@@ -22,6 +22,7 @@ use crate::legacy::{
 };
 use crate::link::Link;
 use crate::mqtt::Message;
+use crate::sessions::SessionChanges;
 use crate::space_wait::SpaceWait;
 use crate::spool::{Pending, Spool};
 use crate::stdio::Split;
@@ -157,6 +158,8 @@ impl Store {
         Err(Error::new(Exit::TryAgain, what).hint(PAIR_AGAIN))
     }
 }
+
+impl SessionChanges for LegacyStream {}
 
 impl OutgoingStream for LegacyStream {
     fn topic(&self) -> &str {

@@ -1,9 +1,9 @@
 //! The outgoing stream: what makes MQTT payloads of messages.
 //!
-//! [`super::run()`] chooses it, once: `sealed` on an encrypted link, `legacy` on one to the old program, `plain` on
-//! any other. It is seen through four traits: [`OutgoingStream`] is what every run needs, [`ConfirmedStream`] is what
-//! `--confirm` adds, [`SpoolStream`] what a spool adds, and [`WillStream`] what `--will` adds. The defaults are right
-//! for a stream without sessions: nothing is confirmed, nothing has to be resumed.
+//! [`super::run()`] chooses it, once: `sealed` on an encrypted link, `legacy` on one to the old program, `plain` on any other.
+//! It is seen through five traits: [`OutgoingStream`] is what every run needs, [`ConfirmedStream`] is what `--confirm` adds,
+//! [`SpoolStream`] what a spool adds, [`WillStream`] what `--will` adds, and [`SessionChanges`] is for an idle run. The
+//! defaults are right for a stream without sessions: nothing is confirmed, nothing has to be resumed.
 
 use std::time::Instant;
 
@@ -12,6 +12,7 @@ use rand::rngs::ThreadRng;
 
 use crate::crypto::schedule::Digest;
 use crate::mqtt::Message;
+use crate::sessions::SessionChanges;
 use crate::space_wait::SpaceWait;
 use crate::spool::{Pending, Spool};
 use crate::stream::{Content, SentTime, StreamId};
@@ -35,8 +36,7 @@ pub(super) enum OutgoingMessage {
     /// A message without a position in the sequence, which the broker must not keep: what is said between two streams, and
     /// after the last one. Others may overtake it.
     Unordered(Bytes),
-    /// A frame beside the stream, which is repeated until it is answered: without room it is dropped, as if the network
-    /// had lost it.
+    /// A frame beside the stream, which is repeated until it is answered: without room it is dropped, as if it was lost.
     BestEffort { topic: String, frame: Vec<u8> },
 }
 
@@ -95,7 +95,7 @@ pub(super) enum Cut {
 }
 
 /// Makes payloads of messages, in order.
-pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream + WillStream {
+pub(super) trait OutgoingStream: ConfirmedStream + SpoolStream + WillStream + SessionChanges {
     /// Where to publish its messages.
     fn topic(&self) -> &str;
 

@@ -12,6 +12,7 @@ use super::outgoing::{
 use super::unpublished::Unpublished;
 use crate::Result;
 use crate::config::{Config, Mqtt};
+use crate::sessions::SessionChanges;
 use crate::spool::Pending;
 use crate::stdio::Split;
 use crate::stream::{Content, SentTime};
@@ -36,6 +37,8 @@ impl PlainStream {
         Self { topic, will_topic, max_message, retain, split, unpublished: Unpublished::default() }
     }
 }
+
+impl SessionChanges for PlainStream {}
 
 impl OutgoingStream for PlainStream {
     fn topic(&self) -> &str {

@@ -70,6 +70,7 @@ impl SendRun<'_> {
             let now = self.events.begin_turn();
             self.source.input().polled(self.events.take_own_ready());
             self.handle_events(now)?;
+            self.stream.follow_changes(now)?;
             if self.events.is_progress_due(now) {
                 self.events.tell_progress(&self.progress(), now);
             }
@@ -91,7 +92,7 @@ impl SendRun<'_> {
             }
             let deadline = self.deadline(now);
             let input = self.source.input_fd(self.may_read(now)).map(|fd| (fd, PollFlags::IN));
-            self.events.wait(input, deadline, now)?;
+            self.events.wait_beside(self.stream.changes_fd(now), input, deadline, now)?;
         }
     }
 

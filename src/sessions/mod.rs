@@ -2,12 +2,15 @@
 //!
 //! Sessions come and go while a tool runs: `sts-pair` agrees new ones, `--forget` and `--end` delete them. All three
 //! tools see that through [`LinkSessions`]: at the price of one stat per second, and of one per loop iteration for
-//! `known_peers`, so that nothing more is sealed for a peer that was forgotten.
+//! `known_peers`, so that nothing more is sealed for a peer that was forgotten. A run that has nothing to do is woken, so that it
+//! drops the keys of a session that was deleted ([`SessionChanges`]).
 
 mod alternatives;
 mod answers;
+mod changes;
 mod on_demand;
 
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant, SystemTime};
 
 use rand::TryRng;
@@ -16,6 +19,7 @@ use rand::rngs::SysRng;
 pub(crate) use self::alternatives::recency;
 pub(crate) use self::answers::Answer;
 use self::answers::LostSessions;
+pub(crate) use self::changes::SessionChanges;
 use crate::cache::{Cache, EndOfStream, StoredSession, Watch};
 use crate::crypto::key_tree::Salt;
 use crate::crypto::schedule::Digest;
@@ -130,6 +134,25 @@ impl LinkSessions {
     /// As [`LinkSessions::refresh`].
     pub(crate) fn refresh_if_due(&mut self, now: Instant) -> Result<bool> {
         if self.watch.is_due(now) || self.peers.have_changed(now)? { self.refresh(now) } else { Ok(false) }
+    }
+
+    /// As [`LinkSessions::refresh_if_due`], where the kernel says that a session may have come or gone: for a run that has nothing
+    /// to do, and would look no more.
+    ///
+    /// # Errors
+    /// As [`Watch::may_have_changed`] and [`LinkSessions::refresh`].
+    pub(crate) fn refresh_if_changed(&mut self, now: Instant) -> Result<bool> {
+        if self.watch.may_have_changed(&self.cache, now)? { self.refresh(now) } else { Ok(false) }
+    }
+
+    /// What is readable when [`LinkSessions::refresh_if_changed`] is to be called; `None` before [`LinkSessions::next_look`].
+    pub(crate) fn changes_fd(&self, now: Instant) -> Option<BorrowedFd<'_>> {
+        self.watch.changes_fd(now)
+    }
+
+    /// When to call [`LinkSessions::refresh_if_changed`] next, if it is not time for that.
+    pub(crate) fn next_look(&self, now: Instant) -> Option<Instant> {
+        self.watch.next_look(now)
     }
 
     /// Looks again; otherwise as [`LinkSessions::refresh_if_due`].
@@ -333,9 +356,9 @@ impl LinkSessions {
     ///
     /// # Errors
     /// As [`Cache::prove`].
-    pub(crate) fn prove(&self, session: &Session) -> Result<()> {
-        if self.stored().any(|stored| stored.session.id == session.id && !stored.proven) {
-            self.cache.prove(&session.peer, &session.id)?;
+    pub(crate) fn prove(&self, id: SessionId) -> Result<()> {
+        if let Some(stored) = self.stored().find(|stored| stored.session.id == id && !stored.proven) {
+            self.cache.prove(&stored.session.peer, &id)?;
         }
         Ok(())
     }

@@ -8,9 +8,10 @@ mod output;
 mod signals;
 mod split;
 
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-use rustix::event::{PollFd, Timespec, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::{Error, Exit, Result};
@@ -23,6 +24,12 @@ pub use split::Split;
 /// How many lines end in these bytes.
 fn line_ends(bytes: &[u8]) -> u64 {
     bytes.iter().map(|byte| u64::from(*byte == b'\n')).sum()
+}
+
+/// Whether something can be read now without waiting.
+pub(crate) fn is_readable(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok() && !fds[0].revents().is_empty()
 }
 
 /// Waits until one of `fds` is ready, `deadline` has passed, or a signal came; with neither ready nor deadline, for ever.

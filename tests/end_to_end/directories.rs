@@ -403,6 +403,19 @@ fn an_encrypted_link_does_not_become_plain_by_a_file_that_cannot_be_used() {
     device.send_all(&[], "plain\n").succeeded();
 }
 
+/// As cleaning up /run by hand may do it: a tool has only the directory that it opened.
+#[test]
+fn a_runtime_directory_that_is_made_anew_takes_a_restart_which_the_error_says() {
+    let broker = Broker::start();
+    let pair = Pair::paired(&broker, "gcm");
+    let receiver = pair.slave.listen(&[]);
+    fs::remove_dir_all(pair.slave.runtime_dir()).unwrap();
+    pair.agree();
+    let hint = "hint: this directory was removed while the tool ran: start the tool again";
+    receiver.wait().failed(&[1], &[pair.slave.runtime_dir().to_str().unwrap(), hint]);
+    pair.carries(&[], b"y\n");
+}
+
 #[test]
 fn a_tool_leaves_no_core_dump() {
     let broker = Broker::start();

@@ -1,5 +1,5 @@
 //! Claim: each key of a session, and each password, is in the memory of a running tool once at most, and on no stack, whatever
-//! carries it to the broker; so it is in a core, if somebody forces one.
+//! carries it to the broker; so it is in a core, if somebody forces one. Once a session is deleted, none of its keys is there.
 
 #![expect(clippy::print_stderr, reason = "it says what this machine cannot try")]
 
@@ -202,5 +202,45 @@ fn a_password_is_in_memory_once_whatever_carries_it() {
         receiver.wait_for_times("listening on", 2);
         check_passwords(&format!("{:?}, connected again", way.settings), &receiver, &way);
         receiver.stop().succeeded();
+    }
+}
+
+/// Nothing else happens to the tool: nothing comes, and there is nothing to send.
+#[test]
+fn an_idle_tool_drops_the_keys_of_a_session_that_is_deleted() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("not looked at, as only root can");
+        return;
+    }
+    let broker = Broker::start();
+    for action in [&["--end", LINK][..], &["--forget", "station"]] {
+        let pair = Pair::paired(&broker, "gcm");
+        let receiver = pair.slave.listen(&[]);
+        pair.master.send_all(&[], "x\n").succeeded();
+        receiver.wait_for_stdout(b"x\n");
+        deletes(action, &pair.slave, &[&receiver]);
+        receiver.stop();
+    }
+    for action in [&["--end", LINK][..], &["--forget", "gateway"]] {
+        let pair = Pair::paired(&broker, "gcm");
+        let receiver = pair.slave.listen(&[]);
+        let unused = Process::spawn(pair.master.send(&["-v", LINK]));
+        unused.wait_for("connected to");
+        let mut used = Process::spawn(pair.master.send(&["-v", "--confirm", LINK]));
+        used.write("x\n");
+        receiver.wait_for_stdout(b"x\n");
+        let tools = [&unused, &used];
+        deletes(action, &pair.master, &tools);
+    }
+}
+
+/// Checks that this command of sts-pair takes all keys out of the memory of these tools.
+fn deletes(action: &[&str], device: &Device, tools: &[&Process]) {
+    let keys = keys(device);
+    let has_any = |tool: &Process| keys.iter().any(|(_, key)| count(tool, key).0 > 0);
+    assert!(tools.iter().all(|tool| has_any(tool)), "no key was found before {action:?}");
+    Process::spawn(device.pair(action)).wait().succeeded();
+    for (number, tool) in tools.iter().enumerate() {
+        wait_until(&format!("no key in memory of tool {number} after {action:?}"), || !has_any(tool));
     }
 }

@@ -98,6 +98,28 @@ fn who_sends_to_one_peer_sees_the_sessions_with_no_other() {
     assert_eq!(look(), (true, vec![session(3).id, one.id]));
 }
 
+/// At most once a second, and only where there may be something new.
+#[test]
+#[cfg(target_os = "linux")]
+fn who_has_nothing_to_do_is_told_when_to_look() {
+    let Listed { _home, cache, one, .. } = Listed::new();
+    let (start, date) = (Instant::now(), SystemTime::now());
+    let mut watch = Watch::of_peer(&cache, &one.peer, start, date).unwrap();
+    assert!(!watch.may_have_changed(&cache, start).unwrap() && watch.changes_fd(start).is_none());
+    let due = watch.next_look(start).unwrap();
+    assert!(watch.may_have_changed(&cache, due).unwrap(), "it did not listen before");
+    watch.refresh(&cache, due, date).unwrap();
+    let later = watch.next_look(due).unwrap();
+    assert!(!watch.may_have_changed(&cache, later).unwrap() && watch.changes_fd(later).is_some());
+    assert_eq!(watch.next_look(later), None);
+    cache.delete_all(&one.peer).unwrap();
+    assert!(!watch.may_have_changed(&cache, due).unwrap(), "not so soon");
+    assert!(watch.may_have_changed(&cache, later).unwrap());
+    assert!(watch.refresh(&cache, later, date).unwrap() && watch.sessions().next().is_none());
+    let last = watch.next_look(later).unwrap();
+    assert!(!watch.may_have_changed(&cache, last).unwrap());
+}
+
 #[test]
 fn where_anything_may_have_changed_what_came_and_what_went_is_found() {
     let mut listed = Listed::new();

@@ -1,5 +1,6 @@
 //! What the loop of sts-recv asks of an encrypted link.
 
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use super::SealedStreams;
@@ -11,8 +12,24 @@ use crate::recv::SESSION_ENDED;
 use crate::recv::delivery::Completion;
 use crate::recv::incoming::{ConfirmMessage, Disposition, GivenUp, IncomingStreams};
 use crate::session::SessionId;
+use crate::sessions::SessionChanges;
 use crate::stream::StreamId;
 use crate::{Error, Exit, Rejected, Result};
+
+impl SessionChanges for SealedStreams<'_> {
+    fn follow_changes(&mut self, now: Instant) -> Result<()> {
+        let has_changed = self.received.sessions.link.refresh_if_changed(now)?;
+        self.received.follow_sessions(has_changed)
+    }
+
+    fn changes_fd(&self, now: Instant) -> Option<BorrowedFd<'_>> {
+        self.received.sessions.link.changes_fd(now)
+    }
+
+    fn next_look(&self, now: Instant) -> Option<Instant> {
+        self.received.sessions.link.next_look(now)
+    }
+}
 
 impl IncomingStreams for SealedStreams<'_> {
     fn receive(&mut self, message: Message, now: Instant) -> Result<Disposition> {

@@ -18,7 +18,7 @@ use crate::peers::LinkPeers;
 use crate::recv::delivery::{Completion, Delivery, Joint, LineKind, Metadata};
 use crate::recv::incoming::{Disposition, GivenUp, IncomingStreams, none_retained};
 use crate::report::Reporter;
-use crate::sessions::LinkSessions;
+use crate::sessions::{LinkSessions, SessionChanges};
 use crate::stream::{HeaderClaim, Opened};
 use crate::text::count;
 use crate::{Error, Exit, Rejected, Result};
@@ -167,6 +167,8 @@ fn outdated(peer: &str, stream: u32, seq: u32) -> Error {
         .because(format!("{peer}, stream {stream}, message {seq}"))
         .hint("the sender's next message will replace it; if it does not, the broker is replaying an old message")
 }
+
+impl SessionChanges for LastMessages<'_> {}
 
 impl IncomingStreams for LastMessages<'_> {
     fn receive(&mut self, message: Message, now: Instant) -> Result<Disposition> {

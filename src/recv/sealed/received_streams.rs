@@ -292,7 +292,8 @@ impl<'a> ReceivedStreams<'a> {
         Ok(has_changed)
     }
 
-    fn follow_sessions(&mut self, has_changed: bool) -> Result<()> {
+    /// Takes over what the last look at the sessions found.
+    pub(super) fn follow_sessions(&mut self, has_changed: bool) -> Result<()> {
         self.sessions.share_keys();
         if has_changed || self.sessions.has_unfollowed() { self.adopt_sessions() } else { Ok(()) }
     }

@@ -191,9 +191,9 @@ impl ConfirmedStream for SealedStream {
     }
 
     fn receiver(&self) -> String {
-        let stream = self.state.stream().map(|stream| &stream.session);
-        let session = stream.or_else(|| self.sessions.current().ok());
-        session.map_or_else(|| "the other device".to_owned(), |session| self.sessions.loaded_peer_name(&session.peer))
+        let of_stream = self.state.stream().map(|stream| stream.session.peer);
+        let peer = of_stream.or_else(|| self.sessions.current().ok().map(|session| session.peer));
+        peer.map_or_else(|| "the other device".to_owned(), |peer| self.sessions.loaded_peer_name(&peer))
     }
 
     fn confirm_topic(&self) -> Option<&str> {
@@ -224,7 +224,7 @@ impl ConfirmedStream for SealedStream {
         Ok(match self.confirms.receive(payload, (sender.id(), sender.salt()), now) {
             Ok(Some(News::Confirmed(seq))) => {
                 self.confirms.session.open_query = None;
-                self.confirms.prove(session, &self.sessions)?;
+                self.confirms.prove(session.id, &self.sessions)?;
                 Reply::Confirmed(sender.position_of(seq).position)
             }
             Ok(Some(News::Refused(seq))) => Reply::Refused(seq),

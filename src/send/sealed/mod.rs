@@ -21,6 +21,7 @@ mod spool_stream;
 mod switching;
 mod will;
 
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -37,7 +38,7 @@ use crate::handshake::AcceptedPeers;
 use crate::link::Link;
 use crate::peers::LinkPeers;
 use crate::session::Session;
-use crate::sessions::LinkSessions;
+use crate::sessions::{LinkSessions, SessionChanges};
 use crate::space_wait::SpaceWait;
 use crate::spool::Pending;
 use crate::stream::{Content, Continues, Preamble, SentTime, max_record_len};
@@ -173,6 +174,23 @@ impl SealedStream {
         let is_due = full || newest.id != stream.session.id;
         self.confirms.use_sessions(&self.sessions);
         Ok(is_due.then_some(newest))
+    }
+}
+
+impl SessionChanges for SealedStream {
+    fn follow_changes(&mut self, now: Instant) -> Result<()> {
+        if self.sessions.refresh_if_changed(now)? {
+            self.confirms.use_sessions(&self.sessions);
+        }
+        Ok(())
+    }
+
+    fn changes_fd(&self, now: Instant) -> Option<BorrowedFd<'_>> {
+        self.sessions.changes_fd(now)
+    }
+
+    fn next_look(&self, now: Instant) -> Option<Instant> {
+        self.sessions.next_look(now)
     }
 }
 

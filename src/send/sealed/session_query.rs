@@ -71,14 +71,14 @@ impl Confirms {
 
     /// The receiver has confirmed something under this session, so it uses it, which is written down once. If the disk is
     /// full, the next confirm tries again: what is sent does not depend on it.
-    pub(super) fn prove(&mut self, session: &Session, sessions: &LinkSessions) -> Result<()> {
-        if self.session.proven == Some(session.id) {
+    pub(super) fn prove(&mut self, session: SessionId, sessions: &LinkSessions) -> Result<()> {
+        if self.session.proven == Some(session) {
             return Ok(());
         }
         let proven = sessions.prove(session);
         if disk_full(&proven).is_none() {
             proven?;
-            self.session.proven = Some(session.id);
+            self.session.proven = Some(session);
         }
         Ok(())
     }

@@ -24,19 +24,28 @@ use rand::rngs::ThreadRng;
 
 use super::SealedStream;
 use super::confirms::Confirms;
-use crate::session::Session;
+use crate::crypto::schedule::{Digest, Topics};
+use crate::session::{Session, SessionId};
 use crate::stream::{Content, Continues, Sender, SentTime};
 use crate::{Error, Exit, Result};
 
 /// A stream that messages can be sealed in, and its session.
 pub(super) struct ActiveStream {
     pub(super) sender: Sender,
-    pub(super) session: Session,
+    pub(super) session: StreamSession,
     /// The [`LinkSessions::version`](crate::sessions::LinkSessions::version) for which it is known whether the session is
     /// the current one.
     pub(super) checked_version: Option<u64>,
     /// What it takes the place of, while nothing of it was published.
     pub(super) replaced: Option<Replaced>,
+}
+
+/// What a stream needs of its session. The keys of the session are not here, so that they go when it is deleted, whether or not
+/// the run has anything to send.
+pub(super) struct StreamSession {
+    pub(super) id: SessionId,
+    pub(super) peer: Digest,
+    pub(super) topics: Topics,
 }
 
 /// A stream that another one takes the place of, and those of its messages that are sealed again there, oldest first.
@@ -47,7 +56,8 @@ pub(super) struct Replaced {
 
 impl ActiveStream {
     pub(super) fn new(sender: Sender, session: Session) -> Self {
-        Self { sender, session, checked_version: None, replaced: None }
+        let Session { id, peer, topics, .. } = session;
+        Self { sender, session: StreamSession { id, peer, topics }, checked_version: None, replaced: None }
     }
 
     /// What a stream of this session continues that takes over from the message with this seq on. A sequence is of one peer: of

@@ -5,8 +5,19 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-# The targets that the project is tested on.
-TARGETS = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu", "armv7-unknown-linux-gnueabihf"]
+# The targets that the project is tested on, and those of the packages in README.
+TARGETS = [
+    "x86_64-unknown-linux-gnu",
+    "aarch64-unknown-linux-gnu",
+    "armv7-unknown-linux-gnueabihf",
+    "x86_64-unknown-linux-musl",
+    "aarch64-unknown-linux-musl",
+    "armv7-unknown-linux-musleabihf",
+    "riscv64gc-unknown-linux-musl",
+    "mipsel-unknown-linux-musl",
+]
+# Here for the packets of MQTT; it brings an asynchronous runtime, of which no executable has any part (not_linked.py).
+RUNTIME_OF = "rumqttc"
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,12 @@ def linked(without=None, targets=TARGETS, features=()):
             if package:
                 found.add(crate(package))
     return sorted(found, key=lambda crate: (crate.name, crate.version))
+
+
+def contained(targets=TARGETS, features=()):
+    """Of the linked crates, those of which an executable contains code."""
+    names = {crate.name for crate in linked(targets=targets, features=features, without=RUNTIME_OF)} | {RUNTIME_OF}
+    return [crate for crate in linked(targets=targets, features=features) if crate.name in names]
 
 
 def metadata(targets):

@@ -11,9 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from graph import RUNTIME_OF as CRATE
 from graph import linked
 
-CRATE = "rumqttc"
 # What is in each executable for sure: if no symbol speaks of these, symbols are not what this script thinks.
 PRESENT = ["sts", "rumqttc", "rustls", "ring"]
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use rustix::fs::{FileType, Stat};
 use rustix::io::Errno;
 
+use super::acl::{Grants, READ, WRITE};
 use super::users;
 use crate::error::Lack;
 use crate::text::{quote, show};
@@ -19,7 +20,7 @@ pub(crate) enum Guard {
     /// Nothing: it is ours, mode 0600 (a directory 0700, and not a link).
     Private,
     /// Nothing, as [`Guard::Private`]; but it may have been put in place by root, such as a container's secret. If nobody can
-    /// write it, a group may read it in which nobody else is.
+    /// write it, a group may read it in which nobody else is, and we may be granted it by name (acl(5)).
     Secret,
     /// Read it: it is ours or root's, and nobody else can write it.
     Public,
@@ -101,14 +102,14 @@ pub(super) fn belongs_to_other(path: &Path, owner: u32, us: u32) -> Error {
 }
 
 /// Checks what belongs to the user `us`.
-pub(super) fn check(path: &Path, stat: &Stat, guard: Guard, us: u32) -> Result<()> {
+pub(super) fn check(path: &Path, stat: &Stat, grants: &Grants, guard: Guard, us: u32) -> Result<()> {
     if stat.st_uid != us && (guard == Guard::Private || stat.st_uid != 0) {
         return Err(belongs_to_other(path, stat.st_uid, us));
     }
     let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     let (forbidden, ability, remedy) = match (guard, directory) {
         (Guard::Private | Guard::Secret, true) => (0o077, "enter", "700"),
-        (Guard::Secret, false) if !others_can_read(stat.st_gid, stat.st_mode) => (0o037, "use", "600"),
+        (Guard::Secret, false) if !others_can_read(stat.st_mode, grants, us) => (0o037, "use", "600"),
         (Guard::Private | Guard::Secret, false) => (0o077, "use", "600"),
         // In a sticky directory others can make files of their own, and touch none of ours.
         (Guard::Public, true) if stat.st_mode & 0o1000 != 0 => (0, "write", "go-w"),
@@ -122,29 +123,25 @@ pub(super) fn check(path: &Path, stat: &Stat, guard: Guard, us: u32) -> Result<(
     Ok(())
 }
 
-/// Whether others than its owner can change what a directory or a link leads to. In a sticky directory they can replace
-/// nothing that is not theirs. A group in which nobody else is counts as the owner: with a umask of 002 and a group for each user,
-/// as some systems have them, every directory of a user has such a mode.
-pub(super) fn can_be_changed(stat: &Stat) -> bool {
+/// Whether others than the user `us` and root can change what a directory or a link leads to. In a sticky directory they can
+/// replace nothing that is not theirs. A group in which nobody else is counts as this user: with a umask of 002 and a group for
+/// each user, as some systems have them, every directory of a user has such a mode.
+pub(super) fn can_be_changed(stat: &Stat, grants: &Grants, us: u32) -> bool {
     let directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-    let is_open = || match stat.st_mode & 0o022 {
-        0 => false,
-        0o020 => !users::is_ours_alone(stat.st_gid),
-        _ => true,
-    };
+    let is_open = || stat.st_mode & 0o002 != 0 || (stat.st_mode & 0o020 != 0 && grants.reach_others(WRITE, us));
     directory && stat.st_mode & 0o1000 == 0 && is_open()
 }
 
-/// Whether others than this user and root can read a file of this group and mode. A group in which nobody else is counts as this
-/// user if nobody can write the file: such a mode was chosen, as for a container's secrets.
-pub(super) fn others_can_read(group: u32, mode: u32) -> bool {
-    let is_for_us = || mode & 0o222 == 0 && users::is_ours_alone(group);
-    mode & 0o004 != 0 || (mode & 0o040 != 0 && !is_for_us())
+/// Whether others than the user `us` and root can read a file of this mode. A group in which nobody else is, and what is granted
+/// to this user by name, count as this user if nobody can write the file: such a mode was chosen, as for a container's secrets.
+pub(super) fn others_can_read(mode: u32, grants: &Grants, us: u32) -> bool {
+    mode & 0o004 != 0 || (mode & 0o040 != 0 && (mode & 0o222 != 0 || grants.reach_others(READ, us)))
 }
 
 /// Whether others than this user and root can read the file at a path; false where it cannot be examined.
 pub(crate) fn is_exposed(path: &Path) -> bool {
-    rustix::fs::stat(path).is_ok_and(|stat| others_can_read(stat.st_gid, stat.st_mode))
+    let others_can = |stat: Stat| others_can_read(stat.st_mode, &Grants::at(path, &stat), users::us());
+    rustix::fs::stat(path).is_ok_and(others_can)
 }
 
 /// Checks a file in a directory of the user `us`, to whom it must belong, too.
@@ -153,7 +150,7 @@ pub(super) fn check_file(us: u32, fd: &OwnedFd, path: &Path, guard: Guard) -> Re
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Error::new(Exit::NotTrusted, show(path)).because("not a regular file"));
     }
-    check(path, &stat, guard, us)?;
+    check(path, &stat, &Grants::of(fd, &stat), guard, us)?;
     Ok(stat)
 }
 

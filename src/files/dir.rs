@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags, RawDir, Stat};
 use rustix::io::Errno;
 
+use super::acl::Grants;
 use super::check::{Guard, check, failed};
 use super::users::us;
 use crate::text::show;
@@ -66,7 +67,7 @@ impl Dir {
         };
         let stat = rustix::fs::fstat(&fd).map_err(|errno| failed("examine", &path, errno))?;
         let owner = owner(&stat);
-        check(&path, &stat, guard, owner)?;
+        check(&path, &stat, &Grants::of(&fd, &stat), guard, owner)?;
         Ok(Some(Self { fd, path, owner }))
     }
 

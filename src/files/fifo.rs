@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::acl::Grants;
 use super::check::{Guard, check, failed, file_name};
 use super::dir::Dir;
 use crate::{Error, Exit, Result};
@@ -55,6 +56,6 @@ fn open(dir: &Dir, name: &str, how: OFlags) -> Result<Option<OwnedFd>> {
     if FileType::from_raw_mode(stat.st_mode) != FileType::Fifo {
         return Err(Error::new(Exit::NotTrusted, crate::text::show(&path)).because("not a named pipe"));
     }
-    check(&path, &stat, Guard::Private, dir.owner)?;
+    check(&path, &stat, &Grants::of(&fd, &stat), Guard::Private, dir.owner)?;
     Ok(Some(fd))
 }

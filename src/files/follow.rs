@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::acl::Grants;
 use super::check::{can_be_changed, failed, file_name};
 use super::dir::Dir;
 use super::users::{run_as, us, user_name};
@@ -106,7 +107,7 @@ impl Walk {
             rustix::fs::statat(&self.dir, &name, AtFlags::SYMLINK_NOFOLLOW).map_err(|errno| fail(self, errno))?;
         if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
             let target = rustix::fs::readlinkat(&self.dir, &name, Vec::new()).map_err(|errno| fail(self, errno))?;
-            self.check(&name, &stat)?;
+            self.check(&name, &stat, &Grants::by_mode(&stat))?;
             return self.follow(target.as_bytes()).map(|()| None);
         }
         if self.rest.is_empty() {
@@ -137,7 +138,7 @@ impl Walk {
     /// Continues in a directory in which nobody else can replace anything.
     fn enter(&mut self, dir: OwnedFd, name: &OsStr) -> std::result::Result<(), NotFollowed> {
         let stat = rustix::fs::fstat(dir.as_fd()).map_err(|errno| self.because_of(name, errno))?;
-        self.check(name, &stat)?;
+        self.check(name, &stat, &Grants::of(&dir, &stat))?;
         if name == ".." {
             self.path.pop();
         } else {
@@ -147,7 +148,7 @@ impl Walk {
         Ok(())
     }
 
-    fn check(&self, name: &OsStr, stat: &Stat) -> std::result::Result<(), NotFollowed> {
+    fn check(&self, name: &OsStr, stat: &Stat, grants: &Grants) -> std::result::Result<(), NotFollowed> {
         let path = self.path.join(name);
         if stat.st_uid != self.owner && stat.st_uid != 0 {
             let why = format!("{} belongs to user {}, who can change it", show(&path), user_name(stat.st_uid));
@@ -158,7 +159,7 @@ impl Walk {
             });
             return Err(NotFollowed { remedy, ..NotFollowed::because(why) });
         }
-        if can_be_changed(stat) {
+        if can_be_changed(stat, grants, self.owner) {
             let why = format!("other users can change {}, which it passes through", show(&path));
             let remedy = Some(format!("chmod go-w {}", quote(&path)));
             return Err(NotFollowed { why, remedy, errno: None });
@@ -235,7 +236,7 @@ mod tests {
         let check = |name: &str, user: u32, mode: u32| {
             let mut stat = rustix::fs::statat(&dir.fd, name, AtFlags::SYMLINK_NOFOLLOW).unwrap();
             (stat.st_uid, stat.st_mode) = (user, stat.st_mode & !0o7777 | mode);
-            walk.check(OsStr::new(name), &stat)
+            walk.check(OsStr::new(name), &stat, &Grants::by_mode(&stat))
         };
         for name in [".", "link"] {
             for trusted in [0, 1_000] {

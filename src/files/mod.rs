@@ -6,6 +6,7 @@
 //! is made on the open descriptor, never on a path, so that nothing can be swapped between the check and the use.
 //! The rules are in `sts-protocol(7)`, "Session files".
 
+mod acl;
 mod append_line;
 mod appender;
 mod changes;

@@ -10,7 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::Mode;
 
-use super::check::{can_be_changed, check};
+use super::acl::Grants;
+use super::check::can_be_changed;
 use super::stamp::dir_stamp;
 use super::whole::{MAX_FILE_LEN, read};
 use super::*;
@@ -277,7 +278,12 @@ fn errors_show_no_control_characters() {
 fn shared_group() -> u32 {
     let passwd = fs::read_to_string("/etc/passwd").unwrap();
     let mut groups = passwd.lines().filter_map(|line| line.split(':').nth(3)?.parse().ok());
-    groups.find(|group| !users::is_ours_alone(*group)).expect("another user than this one and root")
+    groups.find(|group| !users::is_group_of(users::us(), *group)).expect("another user than this one and root")
+}
+
+/// Checks what has no access control list.
+fn check(path: &Path, stat: &rustix::fs::Stat, guard: Guard, us: u32) -> crate::Result<()> {
+    super::check::check(path, stat, &Grants::by_mode(stat), guard, us)
 }
 
 /// What is said of a file or a directory of this user, in a group that somebody else is in.
@@ -334,7 +340,7 @@ fn a_secret_may_be_read_by_a_group_of_its_own_if_nobody_can_write_it() {
     let file = dir.path().join("secret");
     fs::write(&file, "").unwrap();
     let ours = rustix::process::getgid().as_raw();
-    let (alone, shared) = (users::is_ours_alone(ours), shared_group());
+    let (alone, shared) = (users::is_group_of(users::us(), ours), shared_group());
     for (mode, group, passes) in
         [(0o440, ours, alone), (0o640, ours, false), (0o460, ours, false), (0o444, ours, false), (0o440, shared, false)]
     {
@@ -359,7 +365,7 @@ fn who_can_write_a_directory_can_change_what_it_leads_to() {
     for (path, mode, group, changes) in [
         (dir.path(), 0o755, shared, false),
         (dir.path(), 0o775, shared, true),
-        (dir.path(), 0o775, ours, !users::is_ours_alone(ours)),
+        (dir.path(), 0o775, ours, !users::is_group_of(users::us(), ours)),
         (dir.path(), 0o757, ours, true),
         (dir.path(), 0o777, ours, true),
         (dir.path(), 0o1777, shared, false),
@@ -367,7 +373,43 @@ fn who_can_write_a_directory_can_change_what_it_leads_to() {
     ] {
         let mut stat = stat_of(path, mode);
         stat.st_gid = group;
-        assert_eq!(can_be_changed(&stat), changes, "{mode:o} {group}");
+        assert_eq!(can_be_changed(&stat, &Grants::by_mode(&stat), users::us()), changes, "{mode:o} {group}");
+    }
+}
+
+/// A credential of systemd is root's, and its list lets one user read it: its mode is then that of a file that a group may read.
+/// The list of a directory may let a user write it whose group is not that of the directory.
+#[test]
+fn a_file_or_directory_with_an_access_control_list_is_judged_by_it() {
+    let (_home, dir) = home();
+    let (file, us) = (dir.path().join("secret"), users::us());
+    fs::write(&file, "").unwrap();
+    let list = |user: u32, permissions: u8, own_group: u8| -> Option<()> {
+        let entries = [(1, 6, !0), (2, permissions, user), (4, own_group, !0), (16, permissions, !0), (32, 0, !0)];
+        let entry =
+            |(tag, permissions, id): &(u8, u8, u32)| [&[*tag, 0, *permissions, 0], &id.to_le_bytes()[..]].concat();
+        let list = [vec![2, 0, 0, 0], entries.iter().flat_map(entry).collect()].concat();
+        let set =
+            |path: &Path| rustix::fs::setxattr(path, "system.posix_acl_access", &list, rustix::fs::XattrFlags::empty());
+        // A file system without such lists has none to judge.
+        set(&file).and_then(|()| set(dir.path())).ok()
+    };
+    for (user, own_group, passes) in [(us, 0, true), (us + 1, 0, false), (us, 4, users::is_group_of(us, 0))] {
+        if list(user, 4, own_group).is_none() {
+            return;
+        }
+        let fd = File::open(&file).unwrap();
+        let mut stat = rustix::fs::fstat(&fd).unwrap();
+        (stat.st_mode, stat.st_gid) = (stat.st_mode & !0o777 | 0o440, 0);
+        let grants = Grants::of(&fd, &stat);
+        let judged = super::check::check(&file, &stat, &grants, Guard::Secret, us);
+        assert_eq!(judged.is_ok(), passes, "{user} {own_group}");
+        assert!(super::check::check(&file, &stat, &grants, Guard::Private, us).is_err());
+    }
+    for (user, changes) in [(us, false), (us + 1, true)] {
+        list(user, 7, 0).unwrap();
+        let stat = rustix::fs::stat(dir.path()).unwrap();
+        assert_eq!(can_be_changed(&stat, &Grants::at(dir.path(), &stat), us), changes, "{user}");
     }
 }
 

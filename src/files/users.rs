@@ -17,8 +17,24 @@ pub(crate) fn us() -> u32 {
 
 /// Whether nobody but this user and root is in a group: then what it can read, nobody else can. Root's own group is like any
 /// other: on some systems it is the group of accounts such as `operator`.
-pub(super) fn is_ours_alone(gid: u32) -> bool {
-    is_alone(&read("/etc/passwd"), &read("/etc/group"), us(), gid)
+pub(super) fn is_group_of(user: u32, gid: u32) -> bool {
+    let lists =
+        Lists { passwd: read("/etc/passwd"), group: read("/etc/group"), name_services: read("/etc/nsswitch.conf") };
+    lists.is_alone(user, gid, is_member)
+}
+
+/// Whether this process is in a group.
+fn is_member(gid: u32) -> bool {
+    let others = rustix::process::getgroups().unwrap_or_default();
+    others.into_iter().chain([rustix::process::getegid()]).any(|group| group.as_raw() == gid)
+}
+
+/// What the system says of its users and groups.
+struct Lists {
+    passwd: String,
+    group: String,
+    /// Where else it looks users and groups up (nsswitch.conf(5)).
+    name_services: String,
 }
 
 /// A user's name, else the number.
@@ -54,21 +70,40 @@ fn name_in(passwd: &str, uid: u32) -> Option<String> {
     passwd.lines().filter_map(fields).find(|(_, number)| *number == uid).map(|(name, _)| name)
 }
 
-fn is_alone(passwd: &str, group: &str, uid: u32, gid: u32) -> bool {
-    let mut ours = Vec::new();
-    for line in passwd.lines() {
-        let mut fields = line.split(':');
-        let (Some(name), Some(user), Some(primary)) = (fields.next(), fields.nth(1), fields.next()) else { continue };
-        if user.parse() == Ok(uid) || user == "0" {
-            ours.push(name);
-        } else if primary.parse() == Ok(gid) {
-            return false;
+impl Lists {
+    /// Whether nobody but a user and root is in a group, where `is_member` says whether this process is.
+    fn is_alone(&self, uid: u32, gid: u32, is_member: impl Fn(u32) -> bool) -> bool {
+        let mut ours = Vec::new();
+        for line in self.passwd.lines() {
+            let mut fields = line.split(':');
+            let (Some(name), Some(user), Some(primary)) = (fields.next(), fields.nth(1), fields.next()) else {
+                continue;
+            };
+            if user.parse() == Ok(uid) || user == "0" {
+                ours.push(name);
+            } else if primary.parse() == Ok(gid) {
+                return false;
+            }
         }
+        let fields = self.group.lines().map(|line| line.split(':').collect::<Vec<_>>());
+        let of_gid: Vec<_> = fields.filter(|fields| fields.get(2).is_some_and(|id| id.parse() == Ok(gid))).collect();
+        if of_gid.is_empty() && !self.group.is_empty() {
+            // Of a container, whose user and groups are numbers that its image does not list.
+            return is_member(gid) && !self.are_elsewhere();
+        }
+        let members = of_gid.iter().filter_map(|fields| fields.get(3)).flat_map(|list| list.split(','));
+        members.map(str::trim).all(|member| member.is_empty() || ours.contains(&member))
     }
-    let fields = group.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    let of_gid = fields.filter(|fields| fields.get(2).is_some_and(|number| number.parse() == Ok(gid)));
-    let members = of_gid.filter_map(|fields| fields.get(3).copied()).flat_map(|list| list.split(','));
-    members.map(str::trim).all(|member| member.is_empty() || ours.contains(&member))
+
+    /// Whether users or groups come from elsewhere than these files, such as a directory service: then the members of a group
+    /// that they do not list are not known.
+    fn are_elsewhere(&self) -> bool {
+        let lines = self.name_services.lines().filter_map(|line| line.split('#').next()?.split_once(':'));
+        let sources = lines.filter(|(what, _)| ["passwd", "group", "initgroups"].contains(&what.trim()));
+        let mut words = sources.flat_map(|(_, words)| words.split_whitespace());
+        // Those of systemd are the users of its services and containers; the words in brackets are what to do next.
+        words.any(|word| !["files", "systemd", "altfiles"].contains(&word) && !word.starts_with('['))
+    }
 }
 
 #[cfg(test)]
@@ -77,17 +112,35 @@ mod tests {
 
     const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh\nsts:x:900:900::/:/bin/false\nweb:x:33:33::/:/bin/false\n";
 
+    const GROUP: &str =
+        "root:x:0:\nsts:x:900:\nsecrets:x:2000:sts,root\nshared:x:2001:sts,web\nweb:x:33:\nold:x:2002:gone\n";
+
+    /// Whether a group is that of user 900 alone, whose process is in group 7777.
+    fn is_alone(passwd: &str, group: &str, name_services: &str, gid: u32) -> bool {
+        let [passwd, group, name_services] = [passwd, group, name_services].map(str::to_owned);
+        Lists { passwd, group, name_services }.is_alone(900, gid, |group| group == 7777)
+    }
+
     #[test]
     fn a_group_with_anybody_else_is_not_ours_alone() {
-        let group =
-            "root:x:0:\nsts:x:900:\nsecrets:x:2000:sts,root\nshared:x:2001:sts,web\nweb:x:33:\nold:x:2002:gone\n";
-        let alone = |gid| is_alone(PASSWD, group, 900, gid);
-        assert!(alone(900) && alone(2000) && alone(7777));
+        let alone = |gid| is_alone(PASSWD, GROUP, "", gid);
+        assert!(alone(900) && alone(2000));
         assert!(!alone(33) && !alone(2001) && !alone(2002));
-        assert!(is_alone("", "", 900, 900), "a container without these files");
+        assert!(is_alone("", "", "", 900), "a container without these files");
         let operator = [PASSWD, "operator:x:11:0:operator:/root:/sbin/nologin\n"].concat();
-        assert!(alone(0) && !is_alone(&operator, group, 900, 0), "root's group is like any other");
-        assert!(!is_alone(PASSWD, "root:x:0:web\n", 900, 0));
+        assert!(alone(0) && !is_alone(&operator, GROUP, "", 0), "root's group is like any other");
+        assert!(!is_alone(PASSWD, "root:x:0:web\n", "", 0));
+    }
+
+    #[test]
+    fn a_group_that_is_not_listed_is_ours_if_we_are_in_it_and_no_directory_service_may_know_it() {
+        let alone = |name_services| is_alone(PASSWD, GROUP, name_services, 7777);
+        assert!(alone("") && alone("group: files systemd\nhosts: dns\n") && alone("# group: ldap"));
+        assert!(!is_alone(PASSWD, GROUP, "", 7778), "its members are others");
+        for service in ["group: files sss", "passwd:ldap", "group: files [SUCCESS=merge] sss", " initgroups :winbind"] {
+            assert!(!alone(service), "{service}");
+        }
+        assert!(is_alone(PASSWD, GROUP, "group: files sss", 900), "a group that is listed has the members of the list");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
+use super::acl::Grants;
 use super::check::{Guard, check_file, failed, file_name, not_opened, others_can_read};
 use super::dir::{Dir, TEMPORARY, sync_dir};
 use super::follow;
@@ -66,7 +67,7 @@ pub(crate) fn read_path(path: &Path, max: u64) -> Result<Option<NamedFile>> {
     }
     let Some(fd) = follow::open_path(path)? else { return Ok(None) };
     let stat = check_file(us(), &fd, path, Guard::Public)?;
-    let is_exposed = others_can_read(stat.st_gid, stat.st_mode);
+    let is_exposed = others_can_read(stat.st_mode, &Grants::of(&fd, &stat), us());
     let bytes = read_whole(File::from(fd), path, u64::try_from(stat.st_size).unwrap_or(u64::MAX), max)?;
     Ok(Some(NamedFile { bytes, is_exposed }))
 }

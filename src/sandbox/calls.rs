@@ -25,6 +25,7 @@ const ALLOWED: &[c_long] = &[
     // Files. What can be done to which of them is Landlock's, except for their modes, which nothing here changes.
     libc::SYS_faccessat, libc::SYS_faccessat2, libc::SYS_fstat, libc::SYS_newfstatat,
     libc::SYS_statx, libc::SYS_statfs, libc::SYS_fstatfs, libc::SYS_readlinkat, libc::SYS_getdents64, libc::SYS_getcwd,
+    libc::SYS_getxattr, libc::SYS_fgetxattr,
     libc::SYS_mkdirat, libc::SYS_unlinkat, libc::SYS_renameat, libc::SYS_renameat2, libc::SYS_linkat,
     libc::SYS_ftruncate, libc::SYS_fallocate, libc::SYS_umask, libc::SYS_flock, libc::SYS_fsync,
     libc::SYS_fdatasync, libc::SYS_sync_file_range, libc::SYS_fadvise64,

@@ -2,7 +2,7 @@
 # run.sh TOOLS_DIR [BROKER]...: what sts-pair, sts-send and sts-recv in TOOLS_DIR do with brokers other than mosquitto.
 #
 # A BROKER is rabbitmq, nats, rabbitmq-cluster or nats-cluster; without one, all of them. CASES restricts what runs on each,
-# VERBOSE=1 shows each case, KEEP=1 keeps the files. A table is printed; the exit status is 1 if any case failed.
+# VERBOSE=1 shows each case, KEEP=1 keeps the files, STS_CLUSTER_DEVICES is how many devices the case `fleet` has. A table is printed; the exit status is 1 if any case failed.
 #
 # Nothing here waits for a fixed time: a case waits for what it is about, and WAIT seconds are when it gives up.
 if [ ! -x "${1:-}/sts-pair" ]; then echo "usage: $0 TOOLS_DIR [BROKER]..." >&2; exit 64; fi
@@ -17,6 +17,8 @@ broker_pids=() other_pids=() results=()
 . "$here/../waiting.sh"
 . "$here/rabbitmq.sh"
 . "$here/nats.sh"
+. "$here/fleet.sh"
+fleet_devices=${STS_CLUSTER_DEVICES:-20}
 for name in ${!STS_*}; do unset "$name"; done
 
 end_processes() {
@@ -385,7 +387,7 @@ run_broker() {
 	fi
 	cases='key code qos0 qos1 qos2 confirm gateway away many spool dies dies_kept dies_spool'
 	# How one node answers does not depend on others.
-	[ $nodes = 3 ] || cases="$cases denied left dots"
+	if [ $nodes = 3 ]; then cases="$cases fleet"; else cases="$cases denied left dots"; fi
 	for case in ${CASES:-$cases}; do
 		failed=0
 		# What a case waits for must not stand in a log of the one before.

@@ -6,9 +6,10 @@
 //! | `Reserved` | nothing | `Open`, with the first message; another `Reserved`, if there is a newer session by then |
 //! | `Open` | data | `Draining`, if a newer session is to be used or the stream has no numbers left |
 //! | `Draining` | data | `Switching`: `continued` in the old stream, once all is confirmed, or acknowledged |
+//! | | | with confirms and to another peer, `Starting`: the same |
 //! | `Switching` | `continued` | without confirms, `Open`, once that is acknowledged |
 //! | | | with confirms, `Starting`: `settled` in the old stream, once `continued` is confirmed |
-//! | `Starting` | `settled` | `Open` |
+//! | `Starting` | `settled`, or to another peer `continued` | `Open` |
 //! | `Left` | what ends a stream | `Open`, with a spool |
 //!
 //! Between `Draining` and `Open` no new message is sealed. The first message of a stream says what that continues; if the
@@ -179,26 +180,7 @@ impl SealedStream {
     /// Does one step towards the next stream, if one is to be entered; returns what is to be sent for it.
     pub(super) fn switch(&mut self, now: Instant, rng: &mut ThreadRng) -> Result<Option<Bytes>> {
         match self.state.take() {
-            SealingState::Draining(mut old) => {
-                // The continued has no position: what comes after it has the next one.
-                let seq = old.sender.next_seq();
-                self.ended.counted(&old, seq);
-                let next = match self.current_session() {
-                    Ok(session) => {
-                        let continues = old.continued_in(&session, seq);
-                        self.new_stream_once_space(session, continues, now)
-                    }
-                    Err(error) => Err(error),
-                };
-                let Ok(Some(next)) = next else {
-                    self.state = SealingState::Draining(old);
-                    return next.map(|_| None);
-                };
-                let (content, message) = (Content::Continued(next.sender.id()), old.sender.buffer(0));
-                let continued = old.seal(&content, None, message, &mut self.confirms, now, rng)?;
-                self.state = SealingState::Switching { old, next };
-                Ok(Some(continued))
-            }
+            SealingState::Draining(old) => self.announce_next(old, now, rng),
             SealingState::Switching { old, next } if self.confirms.are_asked_for() => {
                 // Where its own session has its topics: the next one may have others.
                 self.state = SealingState::Starting(next);
@@ -222,6 +204,39 @@ impl SealedStream {
                 Ok(None)
             }
         }
+    }
+
+    /// Begins the next stream, and says in the old one that it is continued there.
+    fn announce_next(
+        &mut self,
+        mut old: Box<ActiveStream>,
+        now: Instant,
+        rng: &mut ThreadRng,
+    ) -> Result<Option<Bytes>> {
+        // The continued has no position: what comes after it has the next one.
+        let seq = old.sender.next_seq();
+        self.ended.counted(&old, seq);
+        let next = match self.current_session() {
+            Ok(session) => {
+                let continues = old.continued_in(&session, seq);
+                self.new_stream_once_space(session, continues, now)
+            }
+            Err(error) => Err(error),
+        };
+        let Ok(Some(next)) = next else {
+            self.state = SealingState::Draining(old);
+            return next.map(|_| None);
+        };
+        let (content, message) = (Content::Continued(next.sender.id()), old.sender.buffer(0));
+        let continued = old.seal(&content, None, message, &mut self.confirms, now, rng)?;
+        if self.confirms.are_asked_for() && next.session.peer != old.session.peer {
+            // The peer that the device leaves may not know it any more, and has confirmed all that counts.
+            self.confirms.restart(now);
+            self.state = SealingState::Starting(next);
+        } else {
+            self.state = SealingState::Switching { old, next };
+        }
+        Ok(Some(continued))
     }
 
     /// Leaves all streams, and notes how many positions each of them carried. Where another run sends what this one

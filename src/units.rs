@@ -86,7 +86,7 @@ impl fmt::Display for BadAge {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Time => BadTime.fmt(f),
-            Self::Zero => f.write_str("an age is at least 1 second: 90, 90s, 1h30m, 7d"),
+            Self::Zero => f.write_str("a time of at least 1 second is needed: 90, 90s, 1h30m, 7d"),
         }
     }
 }

@@ -25,7 +25,7 @@
 //!   each turn, or messages pile up while the broker or the receiver is away. `SendRun::publish` starts the time anew at
 //!   once: `observe` is next called after the loop of `SendRun::transfer`, which would publish one after another until
 //!   then, and at QoS 0 it may never see one wait. Queries and answers ([`OutgoingMessage::BestEffort`]) pass there, too,
-//!   and must not start it anew: they may be dropped, and tell the receiver of data nothing.
+//!   and must not start it anew: they may be dropped, and tell the receiver of data nothing. All other variants do.
 //! - It is made where the source says [`NextMessage::NoInput`](super::source::NextMessage) and there is a connection.
 //!   `Blocked` means that it has to wait, `Ended` that it is too late for it. The beginning of a
 //!   line is no input yet: the message may leave before the rest of the line is read.
@@ -33,9 +33,10 @@
 //!   due, as its `next` does. `Spooled` appends an empty record (`RecordStore::append`), since the number of a record
 //!   decides its position; `next` seals an empty record as the new content, since a record of data is never empty. The
 //!   next run sends such a record, too, whatever its options are, and a run that only appends to the spool makes none,
-//!   so the message carries only what is known when it is sealed. If the spool takes no record, because it is full or
-//!   busy, there is no message, and it stays due: `Spooled` then has a time of its own to try again, in its
-//!   `MessageSource::deadline`, since a time that has passed wakes nobody. `Intake::blocked` is not that time: it stops
+//!   so the message carries only what is known when it is sealed. If the spool takes no record, because the disk is full
+//!   (`space_wait::RETRY_INTERVAL`) or another run appends (`LOCK_RETRY_INTERVAL`), there is no message, and it stays due:
+//!   `Spooled` then needs a field for the time at which to try again, in its `MessageSource::deadline`, since a time that
+//!   has passed wakes nobody. `Intake::blocked` is not that time: it stops
 //!   reading, and only a write of input clears it.
 //! - It counts as a message that waits. Before the end of the input, `--timeout` ends a run that cannot deliver it, with 75
 //!   (69 without the broker), but no run with a spool, as that takes more input. After the end of the input, a run without

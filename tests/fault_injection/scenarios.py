@@ -291,7 +291,7 @@ class Serve(Scenario):
         status = terminate_traced(serving)
         agree(site, master, slave)
         carries(site, master, slave)
-        check(not alive or status in (0, 1), f"status {status} after a signal")
+        check(not alive or status in (0, 1, KILLED), f"status {status} after a signal")
         return Result(status, serving.stderr())
 
 

@@ -7,6 +7,9 @@
 //!   enters with the sum of them.
 //! - `calls`: seccomp, for system calls. The list is the same for all tools; `filter` makes it a program for the kernel.
 //!
+//! Between them, a run that has privileges of root gives them up (capabilities(7)), which otherwise would reach beyond both: to
+//! files of others, whatever their modes, and to the network's addresses. It then has the rights of the user that owns root's files.
+//!
 //! Each part is best effort: a kernel without it, or an older one that knows less, runs the tools as before, and `-v` says what
 //! is confined. What must keep working for years decides the grain:
 //!
@@ -184,7 +187,10 @@ fn steps(path: &Path) -> Vec<OsString> {
 
 /// Gives up everything else, for good. Called with one thread: others that run would keep what they have.
 pub(crate) fn enter(needs: &Needs, report: &Reporter) {
-    let (confined, left): (Vec<_>, Vec<_>) = [files(needs), calls()].into_iter().partition(Result::is_ok);
+    // In this order: Landlock may need a capability, and giving them up is a call that is not on the list.
+    let (files, capabilities) = (files(needs), capabilities().transpose());
+    let parts = [files, calls()].into_iter().chain(capabilities);
+    let (confined, left): (Vec<_>, Vec<_>) = parts.partition(Result::is_ok);
     let words = |list: Vec<Result<String, String>>| -> Vec<_> {
         list.into_iter().map(|part| part.unwrap_or_else(|left| left)).collect()
     };
@@ -205,6 +211,26 @@ fn files(needs: &Needs) -> Result<String, String> {
 #[cfg(not(target_os = "linux"))]
 fn files(_: &Needs) -> Result<String, String> {
     Err("files: this system has no Landlock".to_owned())
+}
+
+/// Gives up all capabilities; says so, or why not. `None` if there are none, as for any user but root.
+#[cfg(target_os = "linux")]
+fn capabilities() -> Result<Option<String>, String> {
+    use rustix::thread::{CapabilitySet, CapabilitySets};
+    let fail = |errno: rustix::io::Errno| format!("capabilities: {}", std::io::Error::from(errno));
+    let held = rustix::thread::capabilities(None).map_err(fail)?;
+    if held.permitted.is_empty() && held.inheritable.is_empty() {
+        return Ok(None);
+    }
+    let none = CapabilitySet::empty();
+    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    rustix::thread::set_capabilities(None, sets).map_err(fail)?;
+    Ok(Some("capabilities".to_owned()))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn capabilities() -> Result<Option<String>, String> {
+    Ok(None)
 }
 
 /// Confines system calls; says so, or why not.

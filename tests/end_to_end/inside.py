@@ -79,6 +79,11 @@ class Inside:
             sys.exit(f"the process ended in system call {number}")
         return struct.unpack("q", struct.pack("Q", self.registers()["rax"]))[0]
 
+    def read(self, length):
+        """What the last call wrote to where its first bytes were."""
+        self.memory.seek(self.free)
+        return self.memory.read(length)
+
     def leave(self):
         self.set_registers(self.before)
         ptrace(DETACH, self.pid)
@@ -125,6 +130,15 @@ def main(pid, secret, own, port):
         tell("connect", inside.call(42, fd, address, len(address)))
         tell("fast-open", inside.call(44, fd, path("x"), 1, 0x20000000, address, len(address)))
         tell("listen", inside.call(50, fd, 1))
+        tell("mark", inside.call(54, fd, socket.SOL_SOCKET, 36, struct.pack("=I", 1), 4))
+        inside.call(3, fd)
+        # RTM_NEWADDR: 127.9.9.9/8 for the first interface, which is the loopback device.
+        fd = inside.call(41, socket.AF_NETLINK, socket.SOCK_RAW, 0)
+        body = struct.pack("=BBBBI", socket.AF_INET, 8, 0, 254, 1) + struct.pack("=HH", 8, 2) + bytes([127, 9, 9, 9])
+        asked = struct.pack("=IHHII", 16 + len(body), 20, 0x605, 1, 0) + body
+        inside.call(44, fd, asked, len(asked), 0, 0, 0)
+        inside.call(45, fd, bytes(64), 64, 0, 0, 0)
+        tell("add-address", struct.unpack("=i", inside.read(64)[16:20])[0])
         inside.call(3, fd)
         tell("multipath", inside.call(41, socket.AF_INET, socket.SOCK_STREAM, 262))
         tell("raw", inside.call(41, socket.AF_INET, socket.SOCK_RAW, 1))

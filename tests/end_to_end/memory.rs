@@ -1,5 +1,6 @@
 //! Claim: each key of a session, and each password, is in the memory of a running tool once at most, and on no stack, whatever
-//! carries it to the broker; so it is in a core, if somebody forces one. Once a session is deleted, none of its keys is there.
+//! carries it to the broker; so it is in a core, if somebody forces one. Once a session is deleted, none of its keys is there. Of
+//! the device's own key there are those copies that its library computes with, and one that it does not erase.
 
 #![expect(clippy::print_stderr, reason = "it says what this machine cannot try")]
 
@@ -78,6 +79,63 @@ fn count_where(tool: &Process, len: usize, is_it: impl Fn(&[u8]) -> bool) -> (us
     (times, on_stack)
 }
 
+/// The private numbers of a device's key (RFC 8017, A.1.2) as they are in memory, from the lowest byte on, each with its name and
+/// how often it may be there: `rsa` keeps each prime as such and to compute with, the first one once more in a third number,
+/// and leaves what it prepared to compute with the second one.
+fn identity(device: &Device) -> Vec<(&'static str, Vec<u8>, usize)> {
+    let pem = fs::read_to_string(device.config_dir().join("identity.pem")).unwrap();
+    let der = STANDARD.decode(pem.lines().filter(|line| !line.starts_with('-')).collect::<String>()).unwrap();
+    let (info, _) = element(&der);
+    // Version, algorithm, and the key as bytes.
+    let (_, rest) = element(info);
+    let (_, rest) = element(rest);
+    let (key, _) = element(rest);
+    let (mut numbers, _) = element(key);
+    let mut found = Vec::new();
+    while !numbers.is_empty() {
+        let (number, rest) = element(numbers);
+        found.push(number.iter().rev().copied().collect::<Vec<_>>());
+        numbers = rest;
+    }
+    let names = [("d", 3, 1), ("prime1", 4, 3), ("prime2", 5, 3), ("dp", 6, 1), ("dq", 7, 1)];
+    // The last byte may be a zero that keeps a number positive.
+    names.map(|(name, at, times)| (name, found[at][..150].to_vec(), times)).into()
+}
+
+/// The content of the first element of DER, and what follows it.
+fn element(der: &[u8]) -> (&[u8], &[u8]) {
+    let (len, start) = match der[1] {
+        short @ ..0x80 => (usize::from(short), 2),
+        long => {
+            let end = 2 + usize::from(long & 0x7f);
+            (der[2..end].iter().fold(0, |len, byte| len << 8 | usize::from(*byte)), end)
+        }
+    };
+    (&der[start..start + len], &der[start + len..])
+}
+
+/// Checks that the device's key is there no more often than it must be, on no stack, and never as in its file.
+fn check_identity(state: &str, tool: &Process, device: &Device) {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("{state}: not looked at, as only root can");
+        return;
+    }
+    let numbers = identity(device);
+    for (name, number, times) in &numbers {
+        wait_until(&format!("{state} with {name} {times} times at most, not on the stack"), || {
+            let (found, on_stack) = count(tool, number);
+            found <= *times && !on_stack
+        });
+        let as_in_der: Vec<_> = number.iter().rev().copied().collect();
+        wait_until(&format!("{state} without {name} as in DER"), || count(tool, &as_in_der).0 == 0);
+    }
+    assert!(numbers.iter().any(|(_, number, _)| count(tool, number).0 > 0), "{state}: no number of it was found");
+    let pem = fs::read_to_string(device.config_dir().join("identity.pem")).unwrap();
+    for line in pem.lines().filter(|line| line.len() == 64) {
+        wait_until(&format!("{state} without the file of its key"), || count(tool, line.as_bytes()).0 == 0);
+    }
+}
+
 /// Checks that each key is there at most once, in bytes, and never as text, and that the password is there once. This
 /// holds when the tool is at rest: while it reads a file, there are more copies.
 fn check(state: &str, tool: &Process, keys: &[(String, Vec<u8>)]) {
@@ -134,10 +192,16 @@ fn a_secret_is_in_memory_once() {
     let both = keys_with_open_stream(&pair.slave);
     check("sts-recv with a new session", &receiver, &both);
     check("sts-pair --serve after a pairing", &serving, &both);
+    check_identity("sts-pair --serve after a pairing", &serving, &pair.slave);
     sender.close_stdin();
     sender.wait().succeeded();
     serving.stop().succeeded();
     receiver.stop().succeeded();
+    let enrolling = Process::spawn(pair.slave.pair(&["-v", "--code", LINK]));
+    enrolling.wait_for("listening on");
+    check_identity("sts-pair --code", &enrolling, &pair.slave);
+    enrolling.signal(rustix::process::Signal::TERM);
+    enrolling.wait();
 }
 
 /// The settings of a way to the broker, and the texts of a proxy's password that may be in memory so many times.

@@ -22,7 +22,7 @@ from tools import Hang, Site
 
 KILL = "signal=SIGKILL"
 # Scenarios that have something on disk which the next run continues: they are also killed, at each call, or where the other end
-# waits in vain for a quarter of a minute, at the first and the last call of a kind.
+# waits in vain for a quarter of a minute, at the first and the last call of each name.
 KILLED_OFTEN = {"send-spool", "send-spool-confirm", "send-spool-stamp", "recv", "recv-json", "recv-gateway"}
 KILLED_SELDOM = {"pair-master", "pair-slave", "code-master", "code-slave", "serve"}
 # With --quick, that many of the calls of each of them.
@@ -140,19 +140,28 @@ def run_scenario(bench, scenario, options):
 def choose(scenario, made, options):
     """The cases of a scenario, from the calls that it made."""
     made = list(dict.fromkeys(call for call in made if not options.call or re.search(options.call, call.name)))
+    kinds = by_kind(made, lambda call: call.name if options.quick else (call.name, call.about))
+    for kind in kinds if not options.kill else []:
+        chosen = kind if options.all else [kind[0]] if options.quick else dict.fromkeys([kind[0], kind[-1]])
+        for call in chosen:
+            for failure in calls.failures(call)[: 1 if options.quick else None]:
+                yield Case(scenario, call, failure)
+    if scenario.name in KILLED_OFTEN | KILLED_SELDOM:
+        killed = made
+        if options.quick:
+            killed = sample(scenario, made)
+        elif scenario.name in KILLED_SELDOM and not options.all:
+            killed = [call for kind in by_kind(made, lambda call: call.name) for call in dict.fromkeys([kind[0], kind[-1]])]
+        for call in killed:
+            yield Case(scenario, call, KILL)
+
+
+def by_kind(made, kind_of):
+    """The calls of each kind, in order."""
     kinds = {}
     for call in made:
-        kinds.setdefault(call.name if options.quick else (call.name, call.about), []).append(call)
-    chosen = []
-    for kind in kinds.values():
-        chosen += kind if options.all else [kind[0]] if options.quick else dict.fromkeys([kind[0], kind[-1]])
-    for call in chosen if not options.kill else []:
-        for failure in calls.failures(call)[: 1 if options.quick else None]:
-            yield Case(scenario, call, failure)
-    if scenario.name in KILLED_OFTEN | KILLED_SELDOM:
-        killed = chosen if scenario.name in KILLED_SELDOM and not options.quick else made
-        for call in sample(scenario, killed) if options.quick else killed:
-            yield Case(scenario, call, KILL)
+        kinds.setdefault(kind_of(call), []).append(call)
+    return list(kinds.values())
 
 
 def sample(scenario, made):

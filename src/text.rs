@@ -35,6 +35,19 @@ pub(crate) fn split_line(text: &str) -> (&str, &str) {
     text.split_at(len)
 }
 
+/// Bytes as text.
+///
+/// # Errors
+/// The number of the line with the first byte that is not UTF-8.
+pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, usize> {
+    std::str::from_utf8(bytes).map_err(|err| line_number(bytes, err.valid_up_to()))
+}
+
+/// The number of the line in which the byte at this place is; the first line is 1.
+pub(crate) fn line_number(text: &[u8], at: usize) -> usize {
+    text[..at].split(|byte| *byte == b'\n').count()
+}
+
 /// Text as a JSON string (RFC 8259, 7), quotes and all; what steers a terminal or turns a line is escaped, too.
 pub(crate) fn json_string(text: &str) -> String {
     let mut json = String::with_capacity(text.len() + 2);
@@ -166,6 +179,15 @@ mod tests {
         {
             assert_eq!(split_line(text), (line, rest), "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_is_not_text_is_found_by_its_line() {
+        assert_eq!(utf8("a\né\n".as_bytes()), Ok("a\né\n"));
+        for (bytes, line) in [(&b"\xff"[..], 1), (b"a\n\xe4\n", 2), (b"a\n\n\n# \xc3", 4)] {
+            assert_eq!(utf8(bytes), Err(line), "{bytes:?}");
+        }
+        assert_eq!([0, 1, 2, 3].map(|at| line_number(b"a\n\nb", at)), [1, 1, 2, 3]);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Sessions that go: finished, ended by their peer, or forgotten with it.
 
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use super::file_names::peer_of;
+use super::file_names::{PeerKey, peer_key, peer_of};
 use super::peer_sessions::MIN_RETIRED_SECS;
 use super::{Cache, StoredSession};
 use crate::Result;
@@ -74,23 +75,34 @@ impl Cache {
     }
 }
 
-/// Deletes the sessions with a peer on every link, as `--forget` does; returns the links that had any.
+/// Deletes the sessions with peers on every link, as `--forget` does, by one look at the directory; returns the links that had
+/// any, each with those peers.
 ///
 /// # Errors
-/// As [`Cache::delete_all`].
-pub(crate) fn forget(path: &Path, peer: &Digest) -> Result<Vec<LinkName>> {
-    let mut links = Vec::new();
-    let Some(dir) = Dir::open(path, Guard::Private)? else { return Ok(links) };
-    let mut of_peer = Vec::new();
+/// As [`Cache::delete_all`], after the others were deleted.
+pub(crate) fn forget(path: &Path, peers: &[Digest]) -> Result<BTreeMap<LinkName, Vec<Digest>>> {
+    let mut deleted: BTreeMap<LinkName, Vec<Digest>> = BTreeMap::new();
+    let Some(dir) = Dir::open(path, Guard::Private)? else { return Ok(deleted) };
+    let peers: HashMap<PeerKey, &Digest> = peers.iter().map(|peer| (peer_key(peer), peer)).collect();
+    let mut found: BTreeMap<String, Vec<Digest>> = BTreeMap::new();
     dir.each_name(|name| {
-        of_peer.extend(peer_of(name).filter(|(_, half)| peer.starts_with(half)).map(|(link, _)| link.to_owned()));
+        if let Some((link, key)) = peer_of(name)
+            && let Some(&peer) = peers.get(&key)
+        {
+            found.entry(link.to_owned()).or_default().push(*peer);
+        }
     })?;
-    for link in of_peer {
-        let Ok(link) = link.parse() else { continue };
-        if Cache::open(path, &link, link.as_str())?.delete_all(peer)? {
-            links.push(link);
+    let mut failed = None;
+    for (link, of_link) in found {
+        let Ok(link) = link.parse::<LinkName>() else { continue };
+        let cache = Cache::open(path, &link, link.as_str())?;
+        for peer in of_link {
+            match cache.delete_all(&peer) {
+                Ok(true) => deleted.entry(link.clone()).or_default().push(peer),
+                Ok(false) => {}
+                Err(error) => failed = failed.or(Some(error)),
+            }
         }
     }
-    links.sort_unstable();
-    Ok(links)
+    failed.map_or(Ok(deleted), Err)
 }

@@ -8,7 +8,7 @@ use clap::Parser;
 
 use super::CommonArgs;
 use crate::config::{Environment, PeerName};
-use crate::pair::keys::Newcomers;
+use crate::pair::PeersArgument;
 use crate::pair::peers::{ALL, Listing};
 use crate::pair::status::StatusFormat;
 use crate::report::Reporter;
@@ -92,11 +92,14 @@ struct PairMode {
     /// altered it. If NAME is `-`, stdin is a list of peers, one per line, each with its name before its key line; either
     /// all of them are trusted or none.
     #[arg(long, value_name = "NAME")]
-    trust: Option<Newcomers>,
+    trust: Option<PeersArgument>,
 
     /// Stop trusting the key of NAME, and delete all sessions with it
+    ///
+    /// If NAME is `-`, stdin is a list of names, one per line, such as --peers prints them before each key; either all of
+    /// these peers are forgotten or none.
     #[arg(long, value_name = "NAME")]
-    forget: Option<PeerName>,
+    forget: Option<PeersArgument>,
 
     /// Print the keys of the peers of LINK as --trust - reads them, or only of those that publish on topics matching FILTER
     #[arg(long, value_name = "FILTER", num_args = 0..=1, require_equals = true, default_missing_value = ALL)]
@@ -169,7 +172,7 @@ fn run(args: &PairArgs, report: &Reporter) -> Result<()> {
             let link = args.common.link.as_ref().map(|_| args.common.open_link(report)).transpose()?;
             pair::keys::trust(&env, who, link.as_ref(), report)
         }
-        PairMode { forget: Some(name), .. } => pair::keys::forget(&env, name, report),
+        PairMode { forget: Some(who), .. } => pair::keys::forget(&env, who, report),
         PairMode { peers: Some(listing), .. } => pair::peers::list(&args.common.open_link(report)?, listing, report),
         PairMode { status: true, .. } => show_status(&env, args, report),
         PairMode { metrics: Some(file), .. } => {

@@ -13,7 +13,7 @@ use super::validate::exposed_warning;
 use super::{Config, ConfigSource, Environment, LinkName, Override, SecretFile};
 use crate::files::{self, NamedFile};
 use crate::name::{did_you_mean, list};
-use crate::text::{escape, quote, show};
+use crate::text::{escape, quote, show, utf8};
 use crate::{Error, Exit, Result};
 
 /// Longest configuration or password file that is read, in bytes.
@@ -136,10 +136,8 @@ pub(crate) fn load(argument: Option<&OsStr>, options: &[String], env: &Environme
     let shown = show(path);
     let file = read(&located, env)?;
     let bytes = &file.bytes;
-    let text = std::str::from_utf8(bytes).map_err(|err| {
-        let line = bytes[..err.valid_up_to()].split(|byte| *byte == b'\n').count();
-        Error::new(Exit::Config, format!("{shown}, line {line}")).because("not UTF-8")
-    })?;
+    let text =
+        utf8(bytes).map_err(|line| Error::new(Exit::Config, format!("{shown}, line {line}")).because("not UTF-8"))?;
     let source = ConfigSource { link: located.link.clone(), path: path.clone() };
     let mut secret_files = Vec::new();
     let mut parsed = Config::parse(&source, text, &overrides, &mut |path: &Path| {

@@ -23,7 +23,7 @@ pub(crate) use self::key::BadKey;
 pub(crate) use self::key::tests::stranger;
 pub use self::key::{Fingerprint, PublicKey};
 pub(crate) use self::known_peers::{
-    KNOWN_PEERS_FILE, KnownPeers, MAX_KNOWN_PEERS_LEN, NewPeer, PeersFile, PeersLine, PeersStore, Selection,
+    FormerPeer, KNOWN_PEERS_FILE, KnownPeers, MAX_KNOWN_PEERS_LEN, NewPeer, PeersFile, PeersLine, PeersStore, Selection,
 };
 #[cfg(test)]
 pub(crate) use self::siblings::siblings;

@@ -23,6 +23,7 @@ pub mod keys;
 mod legacy;
 pub mod once;
 pub mod peers;
+mod peers_input;
 mod progress_line;
 mod run;
 pub mod serve;
@@ -33,6 +34,7 @@ pub mod status;
 mod storm;
 
 pub use self::code_source::given as given_code;
+pub use self::peers_input::PeersArgument;
 
 use crate::handshake::{Party, Trust};
 use crate::link::Link;

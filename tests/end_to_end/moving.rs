@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::broker::Broker;
 use crate::device::{Device, Identity, LINK, readings};
-use crate::fleet::sensor;
+use crate::fleet::{configure_sensor, sensor};
 use crate::process::{Process, wait_until};
 
 /// A gateway with this identity for all devices below `area`.
@@ -101,8 +101,14 @@ fn devices_move_to_a_second_gateway_with_the_topics_that_it_takes_over() {
     // Nothing but what services and cron run happens on the devices, and as long as the first one has the session, they stay.
     devices.iter().skip(1).for_each(pair);
     assert_eq!(paired(), 0);
-    for name in &names {
-        Process::spawn(first.pair(&["--forget", name])).wait().succeeded();
+    let unknown = [&printed.stdout[..], b"s2000\n"].concat();
+    Process::spawn_with(first.pair(&["--forget", "-"]), unknown)
+        .wait()
+        .failed(&[78], &["stdin, line 3: no peer `s2000`"]);
+    assert_eq!(Process::spawn(first.pair(&["--peers", LINK])).wait().succeeded().text().lines().count(), 3);
+    let forgotten = Process::spawn_with(first.pair(&["-v", "--forget", "-"]), printed.stdout).wait().succeeded();
+    for said in ["2 peers are no longer trusted", "deleted the sessions of gateway with 2 peers", "gateway with s1"] {
+        assert!(forgotten.stderr.contains(said), "{}", forgotten.stderr);
     }
     devices[1..].iter().for_each(pair);
     keeping.wait_for("paired with second");
@@ -200,6 +206,25 @@ fn a_running_sender_moves_to_the_gateway_with_which_the_device_pairs_and_back() 
     }
     for serving in serving {
         serving.stop().succeeded();
+    }
+}
+
+#[test]
+fn a_device_is_listed_by_the_topics_that_it_has_now() {
+    let broker = Broker::start();
+    let first = gateway(&broker, Identity::Gateway, "plant/+/+");
+    let device = sensor(&broker, "plant/north", 0);
+    device.trust("first", &first);
+    first.trust("s0", &device);
+    let serving = serve(&first);
+    pair(&device);
+    configure_sensor(&device, &broker, "plant/south", 0);
+    pair(&device);
+    serving.stop().succeeded();
+    let listed = |filter: &str| Process::spawn(first.pair(&[&format!("--peers={filter}"), LINK])).wait();
+    assert!(listed("plant/south/#").succeeded().text().starts_with("s0 "));
+    for old in ["plant/north/#", "plant/north/s0/up"] {
+        listed(old).failed(&[75], &["no peer publishes on a topic"]);
     }
 }
 

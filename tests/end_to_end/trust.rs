@@ -361,8 +361,8 @@ fn a_list_of_keys_is_trusted_at_once() {
     let line = |name: &str, device: &Device| format!("{name} {}", String::from_utf8(key(device)).unwrap());
     let stranger = Device::with(Identity::Stranger);
     let (station, third) = (line("station", &master), line("third", &stranger));
-    let trust_list = |args: &[&str], list: &str| {
-        Process::spawn_with(slave.pair(&[&["--trust", "-"], args].concat()), list.as_bytes().to_vec()).wait()
+    let trust_list = |args: &[&str], list: &[u8]| {
+        Process::spawn_with(slave.pair(&[&["--trust", "-"], args].concat()), list.to_vec()).wait()
     };
     for (list, code, said) in [
         (format!("{station}\n# more\nthird sts-rsa AAAA\n"), 65, "stdin, line 4: the key is incomplete or damaged"),
@@ -371,10 +371,17 @@ fn a_list_of_keys_is_trusted_at_once() {
         (format!("{third}{}", line("me", &slave)), 77, "stdin, line 2: cannot trust `me`"),
         (String::from("no list"), 65, "stdin, line 1: "),
     ] {
-        trust_list(&[], &list).failed(&[code], &[said]);
+        trust_list(&[], list.as_bytes()).failed(&[code], &[said]);
         assert!(!slave.config_dir().join("known_peers").exists(), "{list}");
     }
-    let ended = trust_list(&[LINK], &format!("# ours\n\n{station}{third}")).succeeded();
+    for (between, why) in [(&b"\n\0\0"[..], "a NUL byte"), (b"# Ger\xe4t\n", "bytes that are not UTF-8")] {
+        let list = [station.as_bytes(), between, third.as_bytes()].concat();
+        trust_list(&[], &list).failed(&[65], &["stdin, line ", why, "nothing was changed"]);
+        let line = [between, &key(&master)].concat();
+        Process::spawn_with(slave.pair(&["--trust", "station"]), line).wait().failed(&[65], &["stdin, line ", why]);
+        assert!(!slave.config_dir().join("known_peers").exists());
+    }
+    let ended = trust_list(&[LINK], format!("# ours\n\n{station}{third}").as_bytes()).succeeded();
     assert!(ended.stderr.contains("2 peers are now trusted for the link gateway"), "{}", ended.stderr);
     let written = known_peers(&slave);
     assert_eq!(written.lines().map(|line| line.split(' ').next().unwrap()).collect::<Vec<_>>(), ["station", "third"]);

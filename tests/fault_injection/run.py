@@ -23,7 +23,7 @@ from tools import Hang, Site
 KILL = "signal=SIGKILL"
 # Scenarios that have something on disk which the next run continues: they are also killed, at each call, or where the other end
 # waits in vain for a quarter of a minute, at the first and the last call of each name.
-KILLED_OFTEN = {"send-spool", "send-spool-confirm", "send-spool-stamp", "recv", "recv-json", "recv-gateway"}
+KILLED_OFTEN = {"send-spool", "send-spool-confirm", "send-spool-stamp", "recv", "recv-json", "recv-gateway", "forget"}
 KILLED_SELDOM = {"pair-master", "pair-slave", "code-master", "code-slave", "serve"}
 # With --quick, that many of the calls of each of them.
 QUICK_KILLS = 2

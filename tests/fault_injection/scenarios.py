@@ -418,6 +418,35 @@ class Once(Scenario):
         return Result(status, process.stderr(), process.stdout())
 
 
+class Forget(Scenario):
+    """A list of peers is forgotten: all of them or none, and then their sessions."""
+
+    def prepare(self, site, keys):
+        super().prepare(site, keys)
+        # The link stays with the station, with which it has paired.
+        _, slave = self.devices(site)
+        for name in ("other", "third"):
+            slave.trust(name, site.device(name).make(None))
+
+    def run(self, site, traced):
+        master, slave = self.begin(site)
+        listed = b"station\n# from another plant\nother\n"
+        process = site.start(slave, "sts-pair", "--forget", "-", traced=traced, stdin=listed)
+        status = process.wait()
+        left = [line.split()[0] for line in (slave.config / "known_peers").read_text().splitlines()]
+        check(left in (["station", "other", "third"], ["third"]), f"{left} are left with status {status}")
+        if status == 0:
+            check(left == ["third"], "nothing was forgotten with status 0")
+            shown = site.must(slave, "sts-pair", "--status").stdout()
+            check(b"station" not in shown and b"SHA256" not in shown, f"sessions are left with status 0: {shown!r}")
+        for name in left if left == ["third"] else []:
+            site.must(slave, "sts-pair", "--forget", name)
+        slave.trust("station", master)
+        agree(site, master, slave)
+        carries(site, master, slave)
+        return Result(status, process.stderr())
+
+
 def ages(text):
     """What --status prints, without what changes with time."""
     return re.sub(rb"(?:\d+(?:\.\d+)?(?: ?(?:ms|min|[smhd]))?)+\b", b"#", text)
@@ -454,5 +483,6 @@ SCENARIOS = [
     Once("metrics", "--metrics"),
     Once("key", "--key", bare=True),
     Once("trust", "--trust", "other", stdin="key", bare=True),
+    Forget("forget"),
     Once("end", "--end", LINK, again=75),
 ]

@@ -201,7 +201,35 @@ fn sessions_are_deleted_when_asked_for() {
     assert_eq!(cache.load().unwrap().len(), 1, "a link sees its own only");
     let links = links_with_peers(cache.dir().path()).unwrap();
     assert!(links.keys().eq(&[link("gateway"), link("gateway.recv")]));
-    assert!(forget(cache.dir().path(), &[0; 32]).unwrap().is_empty());
-    assert_eq!(forget(cache.dir().path(), &peer).unwrap(), [link("gateway"), link("gateway.recv")]);
-    assert!(cache.load().unwrap().is_empty() && other.load().unwrap().is_empty());
+    let path = cache.dir().path();
+    assert!(forget(path, &[[0; 32]]).unwrap().is_empty());
+    let [second, third] = [2, 3].map(|number| Session { peer: [number; 32], ..session(number) });
+    cache.store_current(&second, NOW).unwrap();
+    other.store_current(&third, NOW).unwrap();
+    let forgotten = forget(path, &[third.peer, peer, [0; 32], peer]).unwrap();
+    let sorted = |mut peers: Vec<_>| {
+        peers.sort_unstable();
+        peers
+    };
+    let forgotten: Vec<_> = forgotten.into_iter().map(|(link, peers)| (link, sorted(peers))).collect();
+    let both = sorted(vec![peer, third.peer]);
+    assert_eq!(forgotten, [(link("gateway"), vec![peer]), (link("gateway.recv"), both)]);
+    assert_eq!(cache.load().unwrap().len(), 1, "another peer's stay");
+    assert!(other.load().unwrap().is_empty());
+}
+
+#[test]
+fn sessions_that_cannot_be_deleted_keep_no_others() {
+    let (_home, cache) = cache();
+    let of = |number: u8| Session { peer: [number; 32], ..session(number) };
+    (1..=4).for_each(|number| cache.store_current(&of(number), NOW).unwrap());
+    // A directory in place of a file can be neither read nor removed as one.
+    let file = cache.dir().join(&cache.name(&[2; 32]));
+    fs::remove_file(&file).unwrap();
+    fs::create_dir(&file).unwrap();
+    let error = forget(cache.dir().path(), &[1, 2, 3].map(|number| [number; 32])).unwrap_err();
+    assert_eq!(error.exit(), Exit::Failed, "{error}");
+    fs::remove_dir(file).unwrap();
+    let left: Vec<_> = cache.load().unwrap().iter().map(|stored| stored.session.peer).collect();
+    assert_eq!(left, [[4; 32]]);
 }

@@ -2,7 +2,7 @@
 //! once per change. Only a line that is added to a large file is appended to it, so that a device with flash writes
 //! hundreds of bytes instead of megabytes.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 use super::file::{KNOWN_PEERS_FILE, PeersFile, PeersStore};
@@ -22,6 +22,14 @@ pub(crate) struct NewPeer {
     /// The key.
     pub(crate) key: PublicKey,
     /// The line of the list on standard input that it is from, if there is one.
+    pub(crate) line_number: Option<usize>,
+}
+
+/// A peer to forget.
+pub(crate) struct FormerPeer {
+    /// Under this name.
+    pub(crate) name: PeerName,
+    /// As [`NewPeer::line_number`].
     pub(crate) line_number: Option<usize>,
 }
 
@@ -72,27 +80,41 @@ impl PeersStore {
         })
     }
 
-    /// Unpins a name, stores the file and returns the key, whose sessions must go too.
+    /// Unpins names, all of them or none, and stores the file; a name may be there more than once. Returns the lines, whose
+    /// sessions must go too, in the order of the file.
     ///
     /// # Errors
-    /// [`Exit::Config`] where no peer has this name; as [`PeersStore::trust`].
-    pub(crate) fn forget(&self, name: &PeerName) -> Result<PublicKey> {
+    /// [`Exit::Config`] where no peer has one of the names; as [`PeersStore::trust`].
+    pub(crate) fn forget(&self, peers: &[FormerPeer]) -> Result<Vec<PeersLine>> {
         let forgotten = self.change(|file| {
-            let line = file.find(Subject::Name(name), 1)?.pop();
-            let edit = line.iter().map(|line| Edit { place: line.place.clone(), line: None });
-            Ok((edit.collect(), line.as_ref().map(|line| line.key.clone())))
+            let mut lines = BTreeMap::new();
+            for peer in peers {
+                match file.find(Subject::Name(&peer.name), 1)?.pop() {
+                    Some(line) => drop(lines.insert(line.place.start, line)),
+                    None => return Ok((Vec::new(), Err(peer))),
+                }
+            }
+            let removed = lines.values().map(|line| Edit { place: line.place.clone(), line: None });
+            Ok((removed.collect(), Ok(lines.into_values().collect())))
         })?;
-        let Some(key) = forgotten else { return Err(self.no_peer(name)?) };
-        Ok(key)
+        match forgotten {
+            Ok(lines) => Ok(lines),
+            Err(unknown) => Err(self.no_peer(unknown)?),
+        }
     }
 
-    fn no_peer(&self, name: &PeerName) -> Result<Error> {
+    fn no_peer(&self, FormerPeer { name, line_number }: &FormerPeer) -> Result<Error> {
         let lines = self.read()?.into_lines().unwrap_or_default();
         let names: Vec<&str> = lines.iter().map(|line| line.name.as_str()).collect();
         let known = if names.is_empty() { "nobody".into() } else { list(names.iter().copied()) };
-        Ok(Error::new(Exit::Config, format!("no peer `{name}`"))
+        let meant = did_you_mean(name.as_str(), names);
+        let hint = match line_number {
+            None => meant,
+            Some(_) => Some(["nothing was changed".into()].into_iter().chain(meant).collect::<Vec<_>>().join("; ")),
+        };
+        Ok(Error::new(Exit::Config, format!("{}no peer `{name}`", place(*line_number)))
             .because(format!("known here: {known}"))
-            .hint_if(did_you_mean(name.as_str(), names)))
+            .hint_if(hint))
     }
 
     /// Applies edits to the file as it is now, under its lock.
@@ -171,10 +193,14 @@ fn to_trust(file: &PeersFile, own: &PublicKey, peer: &NewPeer, link: Option<&Lin
         .hint(format!("if that is what you want: sts-pair --forget {}, then trust again", pinned.name)))
 }
 
+/// How an error begins that is about a line of standard input.
+fn place(line_number: Option<usize>) -> String {
+    line_number.map(|number| format!("stdin, line {number}: ")).unwrap_or_default()
+}
+
 impl NewPeer {
     fn refused(&self, why: String) -> Error {
-        let place = self.line_number.map(|number| format!("stdin, line {number}: ")).unwrap_or_default();
-        Error::new(Exit::NotTrusted, format!("{place}cannot trust `{}`", self.name)).because(why)
+        Error::new(Exit::NotTrusted, format!("{}cannot trust `{}`", place(self.line_number), self.name)).because(why)
     }
 
     /// The error of being in one list with this one before it; `None` where both can be.

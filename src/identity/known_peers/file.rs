@@ -7,7 +7,7 @@ use super::line::PeersLine;
 use crate::files::{self, Dir, RandomAccessFile, Stamp};
 use crate::identity::PublicKey;
 use crate::name::LinkName;
-use crate::text::{show, split_line};
+use crate::text::{line_number, show, split_line, utf8};
 use crate::{Error, Exit, Result};
 
 /// The keys that this device trusts, in the configuration directory.
@@ -87,8 +87,7 @@ impl PeersStore {
     fn read_opened(&self, opened: RandomAccessFile, stamp: Stamp) -> Result<PeersFile> {
         let location = show(opened.path());
         let bytes = opened.read_all(MAX_KNOWN_PEERS_LEN)?;
-        let text = std::str::from_utf8(&bytes)
-            .map_err(|_| Error::new(Exit::Config, location.clone()).because("it contains bytes that are not UTF-8"))?;
+        let text = utf8(&bytes).map_err(|line| bad_line(&location, line, "it contains bytes that are not UTF-8"))?;
         let (lines, index) = parse(text, &location)?;
         // One that was written in place meanwhile, or in the tick of the clock in which it is stamped, may be another one.
         if let Some(dir) = &self.index_dir
@@ -212,24 +211,27 @@ impl PeersFile {
     }
 }
 
+fn bad_line(location: &str, number: usize, why: impl std::fmt::Display) -> Error {
+    Error::new(Exit::Config, format!("{location}, line {number}")).because(why)
+}
+
 /// Reads the text of the file, which an error calls `location`.
 ///
 /// # Errors
 /// [`Exit::Config`] with the number of a line that is malformed, or whose name or key is on another one, too.
 fn parse(text: &str, location: &str) -> Result<(Vec<PeersLine>, PeersIndex)> {
-    let bad = |number: usize, why: String| Error::new(Exit::Config, format!("{location}, line {number}")).because(why);
     let (mut lines, mut at, mut number, mut rest) = (Vec::new(), 0, 0, text);
     while !rest.is_empty() {
         let line;
         (line, rest) = split_line(rest);
         number += 1;
-        lines.extend(PeersLine::parse(line, at).map_err(|why| bad(number, why))?);
+        lines.extend(PeersLine::parse(line, at).map_err(|why| bad_line(location, number, why))?);
         at += line.len() as u64;
     }
     let index = PeersIndex::of(&lines);
     if let Some((at, why)) = first_conflict(&lines, PeersLine::conflict) {
-        let before = text.bytes().take(usize::try_from(at).unwrap_or(usize::MAX));
-        return Err(bad(before.filter(|byte| *byte == b'\n').count() + 1, why));
+        let at = usize::try_from(at).expect("it is in the text");
+        return Err(bad_line(location, line_number(text.as_bytes(), at), why));
     }
     Ok((lines, index))
 }

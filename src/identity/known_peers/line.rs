@@ -44,7 +44,7 @@ impl PeersLine {
         Ok(Some(Self { name, key, binding, place: at..at + line.len() as u64 }))
     }
 
-    /// Parses a line of a list of peers to trust: a name and a key; `None` where it is empty or a remark.
+    /// Parses a line of a list of peers to trust, without zeros: a name and a key; `None` where it is empty or a remark.
     ///
     /// # Errors
     /// What is wrong with it.

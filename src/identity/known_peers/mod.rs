@@ -10,7 +10,7 @@ mod line;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::change::NewPeer;
+pub(crate) use self::change::{FormerPeer, NewPeer};
 pub(crate) use self::file::PeersFile;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) use self::file::parse_lines;

@@ -71,7 +71,7 @@ fn the_index_follows_each_change_of_ours() {
     let [own, one, two] = keys();
     let link: LinkName = "plant".parse().unwrap();
     home.trust("one", one, None).unwrap();
-    home.store().forget(&name("p7")).unwrap();
+    home.forget("p7").unwrap();
     home.trust("p9", &stranger(9), Some(&link)).unwrap();
     home.store().trust(own, &[new("two", two), new("p299", &stranger(299))], Some(&link)).unwrap();
     home.store().note_paired(&stranger(250), &link).unwrap();
@@ -176,7 +176,7 @@ fn a_peer_whose_hash_another_one_has_is_found_and_forgotten() {
         assert!(err.to_string().contains(why), "{err}");
     }
     home.store().note_paired(&stranger(7), &link).unwrap();
-    assert_eq!(home.store().forget(&name("p7")).unwrap(), stranger(7));
+    assert_eq!(home.forget("p7").unwrap(), stranger(7));
     assert_eq!(home.load().unwrap().lines().len(), 299);
 }
 
@@ -192,7 +192,7 @@ fn an_editor_that_replaces_what_was_just_written_gets_no_index_of_it() {
         edit(&home.file(), &fs::read_to_string(home.file()).unwrap().replace("p123 ", "q123 "));
         home.store().store_index(&index, &written).unwrap();
         let has_index = home.index().exists();
-        home.store().forget(&name("one")).unwrap();
+        home.forget("one").unwrap();
         has_index
     };
     // An owner or a name that it is given changes nothing of what is in it.
@@ -248,7 +248,7 @@ fn of_a_large_file_a_peer_is_known_once_it_is_asked_for() {
     assert_eq!((found(&mut known, 8).as_deref(), found(&mut known, 200)), (Some("p8"), None));
     assert_eq!(names(&known), ["p7", "p8"]);
 
-    home.store().forget(&name("p8")).unwrap();
+    home.forget("p8").unwrap();
     home.trust("new", &stranger(200), None).unwrap();
     assert!(known.refresh().unwrap());
     assert_eq!(names(&known), ["p7"], "who was forgotten is not known any more");

@@ -55,6 +55,11 @@ impl Home {
         self.store().trust(&keys()[0], &[new(called, key)], link)
     }
 
+    /// Forgets one peer after the other.
+    fn forget(&self, called: &str) -> Result<PublicKey> {
+        Ok(self.store().forget(&[former(called, None)])?.remove(0).key)
+    }
+
     /// Writes a file that is old enough to have an index, with this many peers: p0, p1 and so on.
     fn write_large(&self, count: u32) {
         let mut text = String::from("# a remark\n");
@@ -83,6 +88,10 @@ fn new(called: &str, key: &PublicKey) -> NewPeer {
     NewPeer { name: name(called), key: key.clone(), line_number: None }
 }
 
+fn former(called: &str, line_number: Option<usize>) -> FormerPeer {
+    FormerPeer { name: name(called), line_number }
+}
+
 fn names(known: &KnownPeers) -> Vec<&str> {
     known.lines().iter().map(|line| line.name.as_str()).collect()
 }
@@ -95,11 +104,11 @@ fn a_peer_is_pinned_found_and_forgotten() {
         home.trust(called, key, None).unwrap();
     }
     assert_eq!(names(&home.load().unwrap()), ["one", "two"]);
-    assert_eq!(home.store().forget(&name("one")).unwrap(), *one);
+    assert_eq!(home.forget("one").unwrap(), *one);
     assert_eq!(names(&home.load().unwrap()), ["two"]);
-    let err = home.store().forget(&name("one")).unwrap_err();
+    let err = home.forget("one").unwrap_err();
     assert_eq!((err.exit(), err.to_string()), (Exit::Config, "no peer `one`: known here: two".into()));
-    let err = home.store().forget(&name("tow")).unwrap_err();
+    let err = home.forget("tow").unwrap_err();
     assert_eq!(err.hint_text(), Some("did you mean `two`?"));
 }
 
@@ -160,6 +169,39 @@ fn a_list_is_trusted_as_a_whole_or_not_at_all() {
 }
 
 #[test]
+fn a_list_is_forgotten_as_a_whole_or_not_at_all() {
+    let home = Home::new();
+    for size in [9, 300] {
+        home.write_large(size);
+        let before = fs::read_to_string(home.file()).unwrap();
+        let listed = |names: &[&str]| -> Vec<_> {
+            (2..).zip(names).map(|(number, called)| former(called, Some(number))).collect()
+        };
+        for (unknown, hint) in [("p5x", "; did you mean `p5`?"), ("something-else", "")] {
+            let err = home.store().forget(&listed(&["p1", "p4", unknown, "p7"])).unwrap_err();
+            assert!(
+                err.to_string().starts_with(&format!("stdin, line 4: no peer `{unknown}`: known here: p0, ")),
+                "{err}"
+            );
+            assert_eq!((err.exit(), err.hint_text()), (Exit::Config, Some(&*format!("nothing was changed{hint}"))));
+            assert_eq!(fs::read_to_string(home.file()).unwrap(), before);
+        }
+        assert!(home.store().forget(&[]).unwrap().is_empty());
+        assert_eq!(fs::read_to_string(home.file()).unwrap(), before);
+        // In any order, neighbours, the last line, and one of them twice.
+        let gone = ["p8", "p4", "p5", "p1", "p4"];
+        let forgotten = home.store().forget(&listed(&gone)).unwrap();
+        assert_eq!(forgotten.iter().map(|line| line.key.clone()).collect::<Vec<_>>(), [1, 4, 5, 8].map(stranger));
+        let is_kept = |line: &&str| !gone.contains(&line.split(' ').next().unwrap());
+        let left: String = before.split_inclusive('\n').filter(is_kept).collect();
+        assert_eq!(fs::read_to_string(home.file()).unwrap(), left);
+        // By the index of the new file, if it is large.
+        assert_eq!(names(&home.select(&["p7"], None).unwrap()), ["p7"]);
+        assert_eq!(home.forget("p4").unwrap_err().exit(), Exit::Config);
+    }
+}
+
+#[test]
 fn every_other_line_stays_as_it_is() {
     let home = Home::new();
     let [_, one, two] = keys();
@@ -168,7 +210,7 @@ fn every_other_line_stays_as_it_is() {
     home.trust("one", one, None).unwrap();
     let with_one = format!("{text}\n{}\n", one.to_line(&name("one")));
     assert_eq!(fs::read_to_string(home.file()).unwrap(), with_one);
-    home.store().forget(&name("two")).unwrap();
+    home.forget("two").unwrap();
     let left = with_one.replace(&format!("  {} \n", two.to_line(&name("two"))), "");
     assert_eq!(fs::read_to_string(home.file()).unwrap(), left);
 }
@@ -190,7 +232,7 @@ fn a_key_for_one_link_and_the_peer_that_a_link_paired_with_are_written_down() {
     home.trust("one", one, Some(&depot)).unwrap();
     assert!(known.refresh().unwrap());
     assert_eq!(fields(&known), [" link=plant,depot paired=plant", " paired=depot"]);
-    home.store().forget(&name("one")).unwrap();
+    home.forget("one").unwrap();
     assert_eq!(fields(&home.load().unwrap()), [" paired=depot"]);
     fs::write(home.file(), two.to_line(&name("two")) + " for=plant").unwrap();
     let err = home.load().unwrap_err();
@@ -242,6 +284,9 @@ fn blanks_between_words_are_free() {
             assert_eq!(home.load().unwrap().lines()[0].to_string(), format!("{line}{written}"), "{text:?}");
         }
     }
+    fs::write(home.file(), [line.as_bytes(), b"\n# Ger\xe4t\n"].concat()).unwrap();
+    let err = home.load().unwrap_err();
+    assert!(err.to_string().ends_with("known_peers, line 2: it contains bytes that are not UTF-8"), "{err}");
     for (bad, why) in [("ssh-rsa", "an SSH key"), ("sts-rsb", "not a key line")] {
         fs::write(home.file(), line.replace("sts-rsa", bad)).unwrap();
         let err = home.load().unwrap_err();

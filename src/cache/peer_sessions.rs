@@ -37,6 +37,12 @@ impl PeerSessions {
         self.sessions.iter().map(|stored| &stored.session).find(|session| session.id == id)
     }
 
+    /// The session in use: the current one; where there is none, the newest, if it is still to become that.
+    pub(crate) fn in_use(&self) -> Option<&StoredSession> {
+        let current = self.sessions.iter().find(|stored| stored.standing == Standing::Current);
+        current.or_else(|| self.sessions.first().filter(|stored| stored.standing == Standing::Pending))
+    }
+
     /// Shares the keys of sessions that are known already.
     pub(super) fn share_keys<'a>(&mut self, known: impl Fn(SessionId) -> Option<&'a Session>) {
         for StoredSession { session, .. } in &mut self.sessions {

@@ -26,7 +26,8 @@ impl FromStr for Listing {
     }
 }
 
-/// Prints one line per peer: its name and its key. The topics of a peer are known from the sessions with it.
+/// Prints one line per peer: its name and its key. The topics of a peer are those of the session in use with it: an older one
+/// may be from before it was moved.
 ///
 /// # Errors
 /// [`Exit::TryAgain`] if no peer has a session on a topic that matches; [`Exit::Failed`] if standard output cannot be written;
@@ -40,9 +41,9 @@ pub fn list(link: &Link, listing: &Listing, report: &Reporter) -> Result<()> {
             let cache = link.cache()?;
             let mut matching = Vec::new();
             for peer in accepted.iter() {
-                let sessions = cache.load_peer(peer.key.fingerprint().as_bytes())?.sessions;
-                let mut topics = sessions.iter().map(|stored| peers.route.listen(&stored.session.topics));
-                if topics.any(|topic| filter.matches(topic)) {
+                let of_peer = cache.load_peer(peer.key.fingerprint().as_bytes())?;
+                let topic = of_peer.in_use().map(|stored| peers.route.listen(&stored.session.topics));
+                if topic.is_some_and(|topic| filter.matches(topic)) {
                     matching.push(peer);
                 }
             }

@@ -233,3 +233,19 @@ fn sessions_that_cannot_be_deleted_keep_no_others() {
     let left: Vec<_> = cache.load().unwrap().iter().map(|stored| stored.session.peer).collect();
     assert_eq!(left, [[4; 32]]);
 }
+
+#[test]
+fn the_session_in_use_is_the_current_one_or_may_become_it() {
+    let (_home, cache) = cache();
+    let peer = session(1).peer;
+    let in_use = || cache.load_peer(&peer).unwrap().in_use().map(|stored| stored.session.id);
+    assert_eq!(in_use(), None);
+    cache.store_pending(&session(1), NOW).unwrap();
+    assert_eq!(in_use(), Some(session(1).id));
+    cache.store_current(&session(2), NOW).unwrap();
+    cache.store_current(&session(3), NOW).unwrap();
+    cache.store_pending(&session(4), NOW).unwrap();
+    assert_eq!(in_use(), Some(session(3).id), "neither a retired one nor one that may come");
+    cache.retire(&peer, &[3, 4].map(|seed| session(seed).id), NOW).unwrap();
+    assert_eq!(in_use(), None);
+}

@@ -26,6 +26,11 @@ impl Binding {
         Self { links: link.into_iter().cloned().collect(), is_exclusive: link.is_some(), paired: Vec::new() }
     }
 
+    /// As [`Binding::to`] this link, which has paired with the key.
+    pub(super) fn paired_with(link: &LinkName) -> Self {
+        Self { paired: vec![link.clone()], ..Self::to(Some(link)) }
+    }
+
     /// Parses the fields after the key.
     ///
     /// # Errors
@@ -85,16 +90,15 @@ impl Binding {
         !self.is_exclusive
     }
 
-    /// Makes the key good for another link, or for all of them, besides those that it is for; true if that is a change.
-    pub(super) fn widen(&mut self, link: Option<&LinkName>) -> bool {
-        match link {
-            Some(link) if self.names(link) => false,
-            Some(link) => {
-                self.links.push(link.clone());
-                true
-            }
-            None => std::mem::replace(&mut self.is_exclusive, false),
-        }
+    /// Makes the key good for the links of another binding besides those that it is for, and notes with which of them it has
+    /// paired; true if that is a change.
+    pub(super) fn widen(&mut self, other: &Self) -> bool {
+        let before = self.links.len();
+        let new: Vec<_> = other.links.iter().filter(|link| !self.names(link)).cloned().collect();
+        self.links.extend(new);
+        let is_for_all = !other.is_exclusive && std::mem::replace(&mut self.is_exclusive, false);
+        let has_paired = other.paired.iter().filter(|link| self.set_paired(link, true)).count() > 0;
+        self.links.len() > before || is_for_all || has_paired
     }
 
     /// Notes whether this link paired with the key last; true if that is a change.
@@ -157,16 +161,20 @@ mod tests {
     #[test]
     fn a_key_for_all_links_stays_one_and_one_for_a_link_gets_more() {
         let (a, b) = (link("a"), link("b"));
-        let mut all = Binding::to(None);
+        let to = Binding::to;
+        let mut all = to(None);
         assert!(all.allows(&a) && !all.names(&a) && all.is_for_all_links());
-        assert!(all.widen(Some(&a)) && !all.widen(Some(&a)) && !all.widen(None));
+        assert!(all.widen(&to(Some(&a))) && !all.widen(&to(Some(&a))) && !all.widen(&to(None)));
         assert!(all.names(&a) && all.allows(&b));
-        let mut one = Binding::to(Some(&a));
+        let mut one = to(Some(&a));
         assert!(one.allows(&a) && !one.allows(&b) && !one.is_for_all_links());
-        assert!(one.widen(Some(&b)) && one.allows(&b));
-        assert!(!one.allows(&link("c")) && one.widen(None) && one.allows(&link("c")));
+        assert!(one.widen(&to(Some(&b))) && one.allows(&b));
+        assert!(!one.allows(&link("c")) && one.widen(&to(None)) && one.allows(&link("c")));
         assert!(one.is_for_all_links() && one.links() == [a.clone(), b]);
         assert!(one.set_paired(&a, true) && !one.set_paired(&a, true) && one.has_paired(&a));
         assert!(one.set_paired(&a, false) && !one.has_paired(&a));
+        let paired = Binding::paired_with(&a);
+        assert_eq!(paired.to_string(), " link=a paired=a");
+        assert!(one.widen(&paired) && !one.widen(&paired) && one.has_paired(&a));
     }
 }

@@ -13,7 +13,7 @@ use crate::cache::{PeerKey, peer_key};
 use crate::config::Sealed;
 use crate::crypto::schedule::Digest;
 use crate::handshake::{AcceptedPeers, Code, Enrolment, Peer};
-use crate::identity::{Binding, Identity, KnownPeers, PeersStore, PublicKey, Selection};
+use crate::identity::{Binding, Identity, KnownPeers, PeersLine, PeersStore, PublicKey, Selection};
 use crate::name::{LinkName, PeerName, did_you_mean, list};
 use crate::role::Role;
 use crate::route::Route;
@@ -125,13 +125,14 @@ impl LinkPeers {
     /// # Errors
     /// [`Exit::NotTrusted`] where none is pinned for this link, or where a name in `peer` is not pinned.
     pub fn accepted(&self) -> Result<AcceptedPeers> {
-        if self.bindings().next().is_none() {
+        let bindings = || self.pinned_lines().map(|line| &line.binding);
+        if bindings().next().is_none() {
             return Err(self.known.lines().first().map_or_else(no_peer_trusted, |own| own_key_trusted(&own.name)));
         }
         if !self.wanted.names().is_empty() {
             return self.named();
         }
-        let Some(best) = self.bindings().filter_map(|binding| self.preference(binding)).max() else {
+        let Some(best) = bindings().filter_map(|binding| self.preference(binding)).max() else {
             return Err(bound_elsewhere(&self.link, self.pinned()));
         };
         Ok(self.pinned().filter(|(_, binding)| self.preference(binding) == Some(best)).map(|(peer, _)| peer).collect())
@@ -297,23 +298,25 @@ impl LinkPeers {
         Enrolment::new(code, attempts, self.pinned().map(|(peer, _)| peer).collect(), self.wanted.names().to_vec())
     }
 
-    /// Pins a peer for this link.
+    /// Pins a peer for this link, with which it stays if it can be with no other one: an enrolment replaces the file once.
     ///
     /// # Errors
     /// As [`PeersStore::trust`].
     pub fn pin(&mut self, peer: &Peer) -> Result<()> {
-        self.known.add(&self.public, &peer.name, &peer.key, &self.link)
+        let add = if self.stays_with_peer() { KnownPeers::add_paired } else { KnownPeers::add };
+        add(&mut self.known, &self.public, &peer.name, &peer.key, &self.link)
     }
 
-    /// Writes down that the link has paired with this peer, with which it stays; a link with several peers has no such one.
+    /// Writes down that the link has paired with this peer, if it stays with one.
     ///
     /// # Errors
     /// As [`PeersStore::trust`].
     pub(crate) fn note_paired(&mut self, peer: &Peer) -> Result<()> {
-        if self.route.is_wildcard() || self.wanted.names().len() > 1 {
-            return Ok(());
-        }
-        self.known.note_paired(&peer.key, &self.link)
+        if self.stays_with_peer() { self.known.note_paired(&peer.key, &self.link) } else { Ok(()) }
+    }
+
+    fn stays_with_peer(&self) -> bool {
+        !self.route.is_wildcard() && self.wanted.names().len() <= 1
     }
 
     /// The name under which the key with this fingerprint is pinned.
@@ -322,17 +325,14 @@ impl LinkPeers {
         lines.find(|line| line.key.fingerprint().as_bytes() == fingerprint).map(|line| &line.name)
     }
 
-    /// The links that each of [`LinkPeers::pinned`] is for.
-    fn bindings(&self) -> impl Iterator<Item = &Binding> {
-        self.known.lines().iter().filter(|line| line.key != self.public).map(|line| &line.binding)
+    /// All pinned keys except our own, and the links that they are for.
+    fn pinned(&self) -> impl Iterator<Item = (Peer, &Binding)> {
+        self.pinned_lines().map(|line| (Peer { name: line.name.clone(), key: line.key.clone() }, &line.binding))
     }
 
-    /// All pinned keys except our own, and the links that they are for. Our own, written into the file by hand, would let
-    /// anyone reflect our messages to us.
-    fn pinned(&self) -> impl Iterator<Item = (Peer, &Binding)> {
-        let own = &self.public;
-        let others = self.known.lines().iter().filter(move |line| line.key != *own);
-        others.map(|line| (Peer { name: line.name.clone(), key: line.key.clone() }, &line.binding))
+    /// Without our own key: written into the file by hand, it would let anyone reflect our messages to us.
+    fn pinned_lines(&self) -> impl Iterator<Item = &PeersLine> {
+        self.known.lines().iter().filter(|line| line.key != self.public)
     }
 
     /// What a session must agree with to be used on this link.

@@ -2,11 +2,13 @@
 //! gains trust.
 
 use std::fs;
+use std::mem::MaybeUninit;
 use std::process::{Command, Stdio};
 use std::thread;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use sts::handshake::Code;
 
 use crate::broker::Broker;
@@ -112,6 +114,30 @@ fn without_a_terminal_both_take_the_code_from_the_environment() {
     devices.master.send_all(&[], "under the first session\n").succeeded();
     receiver.wait().succeeded().wrote(b"under the first session\n");
     devices.works();
+}
+
+#[test]
+fn an_enrolment_writes_the_known_peers_once() {
+    let broker = Broker::start();
+    let devices = Strangers::on(&broker);
+    let both = [&devices.master, &devices.slave];
+    let watches = both.map(|device| {
+        let watch = inotify::init(CreateFlags::NONBLOCK).unwrap();
+        inotify::add_watch(&watch, device.config_dir(), WatchFlags::MOVED_TO | WatchFlags::CLOSE_WRITE).unwrap();
+        watch
+    });
+    devices.enrolled(&code(9));
+    for (watch, device) in watches.iter().zip(both) {
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut events = inotify::Reader::new(watch, &mut buffer);
+        let mut written = 0;
+        while let Ok(event) = events.next() {
+            written += u32::from(event.file_name() == Some(c"known_peers"));
+        }
+        assert_eq!(written, 1);
+        let known = known_peers(device);
+        assert!(known.ends_with(" link=gateway paired=gateway\n") && known.lines().count() == 1, "{known}");
+    }
 }
 
 #[test]

@@ -47,10 +47,15 @@ impl PeersStore {
     /// [`Exit::NotTrusted`] where a key is our own or has another name already, or a name another key; as
     /// [`super::KnownPeers::load`]; [`Exit::Failed`] where the file cannot be stored, which is then as it was.
     pub(crate) fn trust(&self, own: &PublicKey, peers: &[NewPeer], link: Option<&LinkName>) -> Result<()> {
+        self.trust_as(own, peers, &Binding::to(link))
+    }
+
+    /// As [`PeersStore::trust`], with what is known of the links.
+    pub(super) fn trust_as(&self, own: &PublicKey, peers: &[NewPeer], binding: &Binding) -> Result<()> {
         self.change(|file| {
             let (mut edits, mut names, mut keys) = (Vec::new(), HashMap::new(), HashMap::new());
             for peer in peers {
-                let edit = to_trust(file, own, peer, link)?;
+                let edit = to_trust(file, own, peer, binding)?;
                 let others = [names.insert(&peer.name, peer), keys.insert(peer.key.fingerprint(), peer)];
                 match others.into_iter().flatten().find_map(|other| peer.conflict(other)) {
                     Some(error) => return Err(error),
@@ -170,12 +175,12 @@ impl PeersFile {
 }
 
 /// What pins a key; nothing if that is so already.
-fn to_trust(file: &PeersFile, own: &PublicKey, peer: &NewPeer, link: Option<&LinkName>) -> Result<Option<Edit>> {
+fn to_trust(file: &PeersFile, own: &PublicKey, peer: &NewPeer, binding: &Binding) -> Result<Option<Edit>> {
     if peer.key == *own {
         let refused = peer.refused("that is this device's own key".into());
         return Err(refused.hint("take the key line from the other device"));
     }
-    let new = PeersLine::new(&peer.name, &peer.key, Binding::to(link));
+    let new = PeersLine::new(&peer.name, &peer.key, binding.clone());
     let pinned = match file.find_key(&peer.key)? {
         Some(pinned) => Some(pinned),
         None => file.find(Subject::Name(&peer.name), 1)?.pop(),
@@ -185,7 +190,7 @@ fn to_trust(file: &PeersFile, own: &PublicKey, peer: &NewPeer, link: Option<&Lin
     };
     if pinned.name == new.name && pinned.key == new.key {
         let place = pinned.place.clone();
-        return Ok(pinned.binding.widen(link).then_some(Edit { place, line: Some(pinned) }));
+        return Ok(pinned.binding.widen(binding).then_some(Edit { place, line: Some(pinned) }));
     }
     let why = new.conflict(&pinned).unwrap_or_default();
     Err(peer

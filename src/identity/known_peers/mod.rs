@@ -20,7 +20,7 @@ pub(crate) use self::line::PeersLine;
 use crate::Result;
 use crate::crypto::schedule::Digest;
 use crate::files::Stamp;
-use crate::identity::{PeerName, PublicKey};
+use crate::identity::{Binding, PeerName, PublicKey};
 use crate::name::LinkName;
 
 /// Most peers of a link that are selected, rather than all.
@@ -206,8 +206,31 @@ impl KnownPeers {
     /// # Errors
     /// As [`PeersStore::trust`].
     pub(crate) fn add(&mut self, own: &PublicKey, name: &PeerName, key: &PublicKey, link: &LinkName) -> Result<()> {
+        self.add_as(own, name, key, &Binding::to(Some(link)))
+    }
+
+    /// As [`KnownPeers::add`]. If no other key is for the link, this also writes down that the link has paired with this one;
+    /// otherwise the end of the pairing decides that ([`KnownPeers::note_paired`]).
+    ///
+    /// # Errors
+    /// As [`PeersStore::trust`].
+    pub(crate) fn add_paired(
+        &mut self,
+        own: &PublicKey,
+        name: &PeerName,
+        key: &PublicKey,
+        link: &LinkName,
+    ) -> Result<()> {
+        let is_other = |line: &PeersLine| ![own, key].contains(&&line.key) && line.binding.allows(link);
+        if self.lines.iter().any(is_other) {
+            return self.add(own, name, key, link);
+        }
+        self.add_as(own, name, key, &Binding::paired_with(link))
+    }
+
+    fn add_as(&mut self, own: &PublicKey, name: &PeerName, key: &PublicKey, binding: &Binding) -> Result<()> {
         let peer = NewPeer { name: name.clone(), key: key.clone(), line_number: None };
-        self.store.trust(own, &[peer], Some(link))?;
+        self.store.trust_as(own, &[peer], binding)?;
         self.reload()
     }
 

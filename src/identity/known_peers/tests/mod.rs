@@ -258,6 +258,31 @@ fn a_peer_that_a_run_adds_is_known_for_its_link_at_once() {
 }
 
 #[test]
+fn one_that_enrols_is_written_once_if_the_link_can_be_with_no_other() {
+    let home = Home::new();
+    let [own, one, two] = keys();
+    let (plant, depot): (LinkName, LinkName) = ("plant".parse().unwrap(), "depot".parse().unwrap());
+    home.trust("one", one, Some(&plant)).unwrap();
+    let mut known = home.load().unwrap();
+    let mut enrol = |called: &str, key: &PublicKey, link: &LinkName| {
+        known.add_paired(own, &name(called), key, link).unwrap();
+        let stamp = home.store().stamp().unwrap();
+        let fields: Vec<_> = known.lines().iter().map(|it| it.binding.to_string()).collect();
+        known.note_paired(key, link).unwrap();
+        (fields, home.store().stamp().unwrap() == stamp)
+    };
+    let (fields, is_done) = enrol("two", two, &depot);
+    assert!(is_done && fields == [" link=plant", " link=depot paired=depot"], "{fields:?}");
+    // It was trusted before, and now it has paired.
+    let (fields, is_done) = enrol("one", one, &plant);
+    assert!(is_done && fields == [" link=plant paired=plant", " link=depot paired=depot"], "{fields:?}");
+    // A link that is with another one stays with that until the pairing is over.
+    let (fields, is_done) = enrol("two", two, &plant);
+    assert!(!is_done && fields == [" link=plant paired=plant", " link=depot,plant paired=depot"], "{fields:?}");
+    assert!(known.lines()[1].binding.has_paired(&plant) && !known.lines()[0].binding.has_paired(&plant));
+}
+
+#[test]
 fn a_list_of_peers_to_trust_has_names_and_keys_only() {
     let [_, key, _] = keys();
     let line = key.to_line(&name("one"));

@@ -136,12 +136,15 @@ impl PeersFile {
     /// # Errors
     /// [`Exit::Failed`] where the file or its index cannot be read.
     pub(super) fn find(&self, subject: Subject<'_>, max: usize) -> Result<Vec<PeersLine>> {
-        let mut found = Vec::new();
+        let (mut found, mut last) = (Vec::new(), None);
         let mut places = self.index.find(subject)?;
         while found.len() < max
-            && let Some(at) = places.next()
+            && let Some(at) = places.next().transpose()?
         {
-            found.extend(self.line_at(at?)?.filter(|line| line.is_of(subject)));
+            // A link that was named for a key and has paired with it leads to the same line twice.
+            if last.replace(at) != Some(at) {
+                found.extend(self.line_at(at)?.filter(|line| line.is_of(subject)));
+            }
         }
         Ok(found)
     }

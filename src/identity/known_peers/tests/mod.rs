@@ -240,6 +240,21 @@ fn a_key_for_one_link_and_the_peer_that_a_link_paired_with_are_written_down() {
 }
 
 #[test]
+fn a_link_whose_peer_was_trusted_for_it_and_has_paired_goes_to_another_peer() {
+    let home = Home::new();
+    let [_, one, two] = keys();
+    let plant: LinkName = "plant".parse().unwrap();
+    home.trust("one", one, Some(&plant)).unwrap();
+    home.store().note_paired(one, &plant).unwrap();
+    home.trust("two", two, Some(&plant)).unwrap();
+    assert_eq!(names(&home.select(&[], Some("plant")).unwrap()), ["one", "two"]);
+    home.store().note_paired(two, &plant).unwrap();
+    let known = home.load().unwrap();
+    let fields: Vec<_> = known.lines().iter().map(|it| it.binding.to_string()).collect();
+    assert_eq!(fields, [" link=plant", " link=plant paired=plant"]);
+}
+
+#[test]
 fn a_peer_that_a_run_adds_is_known_for_its_link_at_once() {
     let home = Home::new();
     let [own, one, two] = keys();

@@ -31,6 +31,8 @@ pub const TARGETS: &[(&str, Target)] = &[
     #[cfg(feature = "legacy")]
     ("legacy_session", crate::legacy::fuzz::session),
     ("known_peers", crate::identity::fuzz::known_peers),
+    ("identity_file", crate::identity::fuzz::identity_file),
+    ("tickets", crate::mqtt::fuzz::tickets),
 ];
 
 #[cfg(test)]

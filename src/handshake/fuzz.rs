@@ -1,6 +1,6 @@
 //! Both sides of the handshake, with a peer's genuine frames, what an attacker makes of them, and what somebody seals who has the
-//! keys of an attempt but no key that is pinned. A frame that is rejected must leave its machine as it was; only genuine
-//! frames may lead to a session.
+//! keys of an attempt but neither a key that is pinned nor the code. A frame that is rejected must leave its machine as it was;
+//! only genuine frames may lead to a session.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -8,22 +8,36 @@ use std::time::{Duration, Instant};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::{Action, Handshake, Party, Peer, Trust, init_req_reference};
+use super::{
+    Action, Code, Enrolment, Handshake, HandshakeFailure, MAX_CODE_ATTEMPTS, Party, Peer, Trust, init_req_reference,
+};
 use crate::Rejected;
 use crate::crypto::exchange::{Ephemeral, encapsulate};
+use crate::crypto::pake::{SHARE_LEN, Spake2Half};
 use crate::crypto::schedule::{Schedule, Topics, seal_once};
 use crate::fuzz::input::{FuzzInput, forge};
 use crate::identity::Identity;
 use crate::message::{AuthAck, AuthReq, FrameType, InitAck, InitReq};
+use crate::role::Role;
+use crate::secret::{Key, Pake};
 use crate::suite::Suite;
 
 /// Frames of one handshake.
 const FRAMES: usize = 8;
 
-/// What all inputs share: two devices, and the frames by which they paired, in order.
+/// How the two devices pair.
+#[derive(Clone, Copy)]
+struct Way {
+    suite: Suite,
+    /// With a one-time code, in place of pinned keys.
+    by_code: bool,
+}
+
+/// What all inputs that pair in one way share: two devices, and the frames by which they paired, in order.
 struct Recorded {
     now: Instant,
     devices: [Arc<Identity>; 2],
+    way: Way,
     frames: Vec<Vec<u8>>,
 }
 
@@ -33,6 +47,7 @@ struct HandshakeMachine {
     now: Instant,
     rng: StdRng,
     is_master: bool,
+    by_code: bool,
 }
 
 pub(crate) fn master(data: &[u8]) {
@@ -47,14 +62,25 @@ fn topics() -> Topics {
     Topics { master_to_slave: "m2s".to_owned(), slave_to_master: "s2m".to_owned() }
 }
 
-#[expect(clippy::disallowed_methods, reason = "an Instant can be had in no other way")]
-fn recorded() -> &'static Recorded {
-    static RECORDED: OnceLock<Recorded> = OnceLock::new();
-    RECORDED.get_or_init(|| {
-        let device =
-            |seed| Identity::generate_bits(&mut StdRng::seed_from_u64(seed), 2048).expect("2048 bits are enough");
-        let mut recorded =
-            Recorded { now: Instant::now(), devices: [1, 2].map(|seed| Arc::new(device(seed))), frames: Vec::new() };
+/// All ways, and what is recorded of each that an input has asked for.
+const WAYS: usize = 2 * Suite::ALL.len();
+static RECORDED: [OnceLock<Recorded>; WAYS] = [const { OnceLock::new() }; WAYS];
+
+fn recorded(way: usize) -> &'static Recorded {
+    let suite = Suite::ALL[way % Suite::ALL.len()];
+    RECORDED[way].get_or_init(|| Recorded::of(Way { suite, by_code: way >= Suite::ALL.len() }))
+}
+
+fn devices() -> [Arc<Identity>; 2] {
+    static DEVICES: OnceLock<[Arc<Identity>; 2]> = OnceLock::new();
+    let device = |seed| Identity::generate_bits(&mut StdRng::seed_from_u64(seed), 2048).expect("2048 bits are enough");
+    DEVICES.get_or_init(|| [1, 2].map(|seed| Arc::new(device(seed)))).clone()
+}
+
+impl Recorded {
+    #[expect(clippy::disallowed_methods, reason = "an Instant can be had in no other way")]
+    fn of(way: Way) -> Self {
+        let mut recorded = Self { now: Instant::now(), devices: devices(), way, frames: Vec::new() };
         let (mut master, mut slave) = (HandshakeMachine::new(true, &recorded), HandshakeMachine::new(false, &recorded));
         recorded.frames.extend(master.due());
         while recorded.frames.len() < FRAMES {
@@ -63,13 +89,13 @@ fn recorded() -> &'static Recorded {
             recorded.frames.push(answer.expect("each frame but the last is answered"));
         }
         recorded
-    })
+    }
 }
 
 /// Frame `at` of a handshake goes to the master if this is odd.
 fn drive(is_master: bool, data: &[u8]) {
-    let recorded = recorded();
     let mut input = FuzzInput::new(data);
+    let recorded = recorded(input.below(WAYS));
     let mut machine = HandshakeMachine::new(is_master, recorded);
     // How far the handshake is before anything else comes.
     let own: Vec<_> = recorded.frames.iter().skip(usize::from(is_master)).step_by(2).collect();
@@ -103,18 +129,20 @@ impl HandshakeMachine {
     fn new(is_master: bool, recorded: &Recorded) -> Self {
         let (own, other) = if is_master { (0, 1) } else { (1, 0) };
         let name = |device: usize| ["master", "slave"][device].parse().expect("it is a name");
+        let Way { suite, by_code } = recorded.way;
         let peer = Peer { name: name(other), key: recorded.devices[other].public().clone() };
-        let party = Party {
-            identity: recorded.devices[own].clone(),
-            name: name(own),
-            suite: Suite::Gcm,
-            trust: Trust::Pinned([peer].into_iter().collect()),
+        let trust = if by_code {
+            let code = Code::generate(&mut StdRng::seed_from_u64(3));
+            Trust::Code(Enrolment::new(code, MAX_CODE_ATTEMPTS, Vec::new(), Vec::new()))
+        } else {
+            Trust::Pinned([peer].into_iter().collect())
         };
+        let party = Party { identity: recorded.devices[own].clone(), name: name(own), suite, trust };
         let (now, mut rng) = (recorded.now, StdRng::seed_from_u64(own as u64));
         let mut handshake =
             if is_master { Handshake::master(party, topics(), now) } else { Handshake::slave(party, now, &mut rng) };
         handshake.begin(now, &mut rng);
-        Self { handshake, now, rng, is_master }
+        Self { handshake, now, rng, is_master, by_code }
     }
 
     /// Has the machine do what is due; returns the last frame that it sends.
@@ -159,10 +187,20 @@ impl HandshakeMachine {
         format!("{:?} {:?}", self.handshake, self.handshake.deadline())
     }
 
-    /// A device without a pinned key gets an answer to step 1 or 2; otherwise it may only be reported.
+    /// A device without a pinned key gets an answer to step 1 or 2; otherwise it may only be reported. One without the code may
+    /// also use up its attempts.
     fn check_unproved(&self, action: &Action) {
         let is_harmless = match action {
             Action::Claim(..) | Action::Wait => true,
+            Action::WrongCode { .. }
+            | Action::CodeRejected { .. }
+            | Action::Fail(HandshakeFailure::CodeErased(_), _) => self.by_code,
+            // The refusal of a wrong code, again.
+            Action::Send(frame)
+                if self.by_code && !self.is_master && FrameType::of(frame) == Ok(FrameType::AuthAck) =>
+            {
+                true
+            }
             Action::Send(frame) => {
                 let answer = if self.is_master { FrameType::AuthReq } else { FrameType::InitAck };
                 FrameType::of(frame) == Ok(answer)
@@ -172,6 +210,11 @@ impl HandshakeMachine {
         assert!(is_harmless, "{action:?}");
         let mut pending = self.handshake.pending();
         assert!(pending.all(|session| session.peer.name.as_str() == "master"));
+    }
+
+    /// The half of SPAKE2 of somebody without the code, if there is a code.
+    fn wrong_half(&self, role: Role) -> Option<Spake2Half> {
+        self.by_code.then(|| Spake2Half::draw(role, b"not a code", &mut StdRng::seed_from_u64(9)))
     }
 
     /// Somebody who makes an attempt of its own, and seals what it wants under the attempt's keys.
@@ -186,8 +229,11 @@ impl HandshakeMachine {
         let parsed = InitReq::parse(&init_req).ok()?;
         let mut rng = StdRng::seed_from_u64(9);
         let ours = encapsulate(parsed.x25519, parsed.encapsulation_key, &mut rng).ok()?;
-        let init_ack = InitAck::frame(&init_req_reference(&init_req), &[0; 16], &ours.x25519, &ours.ciphertext, None);
-        let schedule = Schedule::new(&topics(), &init_req, &init_ack, &ours.shared, None);
+        let half = self.wrong_half(Role::Slave);
+        let (share, pake) = (half.as_ref().map(Spake2Half::share), agreed(half.as_ref(), parsed.share));
+        let reference = init_req_reference(&init_req);
+        let init_ack = InitAck::frame(&reference, &[0; 16], &ours.x25519, &ours.ciphertext, share);
+        let schedule = Schedule::new(&topics(), &init_req, &init_ack, &ours.shared, pake.as_ref());
         let auth_req = self.genuine(&init_ack)?;
         let clear = AuthAck::clear(&schedule.attempt());
         for _ in 0..=input.below(3) {
@@ -201,11 +247,14 @@ impl HandshakeMachine {
 
     fn rogue_master(&mut self, input: &mut FuzzInput<'_>) -> Option<()> {
         let ours = Ephemeral::generate(&mut StdRng::seed_from_u64(9));
-        let init_req = InitReq::frame(&input.array(), 1, &ours.x25519(), &ours.encapsulation_key(), None);
+        let half = self.wrong_half(Role::Master);
+        let share = half.as_ref().map(Spake2Half::share);
+        let init_req = InitReq::frame(&input.array(), 1, &ours.x25519(), &ours.encapsulation_key(), share);
         let init_ack = self.genuine(&init_req)?;
         let parsed = InitAck::parse(&init_ack).ok()?;
         let shared = ours.agree(parsed.x25519, parsed.ciphertext).ok()?;
-        let schedule = Schedule::new(&topics(), &init_req, &init_ack, &shared, None);
+        let pake = agreed(half.as_ref(), parsed.share);
+        let schedule = Schedule::new(&topics(), &init_req, &init_ack, &shared, pake.as_ref());
         let clear = AuthReq::clear(&schedule.attempt(), parsed.cookie, &init_req);
         for _ in 0..=input.below(3) {
             let sealed = seal_once(schedule.hs_m(), &clear, input.chunk());
@@ -215,6 +264,11 @@ impl HandshakeMachine {
         }
         Some(())
     }
+}
+
+/// What the two halves give together, if both sides sent one.
+fn agreed(half: Option<&Spake2Half>, share: Option<&[u8; SHARE_LEN]>) -> Option<Key<Pake>> {
+    half?.agree(share?).ok()
 }
 
 /// The frame that an action sends, if it does.

@@ -60,9 +60,7 @@ impl Identity {
     /// [`Exit::NotTrusted`] where others can use the file, [`Exit::Config`] where it holds no RSA key of 2048 to 8192
     /// bits.
     pub(crate) fn load(dir: &Dir) -> Result<Option<Self>> {
-        read(dir, |pem| {
-            Self::from_key(rsa::PrivateKey::from_pkcs8_pem(pem).map_err(|_| NOT_A_KEY)?).map_err(BadFile::Key)
-        })
+        read(dir, Self::from_pem)
     }
 
     /// The public half of `identity.pem`, which takes no arithmetic; `None` where there is none yet.
@@ -70,15 +68,7 @@ impl Identity {
     /// # Errors
     /// As [`Identity::load`], for a file whose private half is not whole only if that shows in its encoding.
     pub(crate) fn load_public(dir: &Dir) -> Result<Option<PublicKey>> {
-        read(dir, |pem| {
-            let (label, document) = SecretDocument::from_pem(pem).map_err(|_| NOT_A_KEY)?;
-            let info = PrivateKeyInfoRef::from_der(document.as_bytes()).map_err(|_| NOT_A_KEY)?;
-            if label != "PRIVATE KEY" || info.algorithm != ALGORITHM_ID {
-                return Err(NOT_A_KEY);
-            }
-            let key = RsaPrivateKeyRef::from_der(info.private_key.as_bytes()).map_err(|_| NOT_A_KEY)?;
-            PublicKey::from_parts(&key.public_key()).map_err(BadFile::Key)
-        })
+        read(dir, public_from_pem)
     }
 
     /// This device's identity, made first where there is none. The user is told where: a new key in a directory that was
@@ -132,6 +122,10 @@ impl Identity {
         Self::from_key(key).map_err(|err| failed(&err))
     }
 
+    fn from_pem(pem: &str) -> std::result::Result<Self, BadFile> {
+        Self::from_key(rsa::PrivateKey::from_pkcs8_pem(pem).map_err(|_| NOT_A_KEY)?).map_err(BadFile::Key)
+    }
+
     fn from_key(key: rsa::PrivateKey) -> std::result::Result<Self, BadKey> {
         let der = key.to_public_key().to_public_key_der().map_err(|_| BadKey::Encoding)?;
         Ok(Self { public: PublicKey::from_der(der.as_bytes())?, key })
@@ -178,6 +172,17 @@ impl fmt::Display for BadFile {
             Self::Key(why) => why.fmt(f),
         }
     }
+}
+
+/// The public half of a key in PEM.
+fn public_from_pem(pem: &str) -> std::result::Result<PublicKey, BadFile> {
+    let (label, document) = SecretDocument::from_pem(pem).map_err(|_| NOT_A_KEY)?;
+    let info = PrivateKeyInfoRef::from_der(document.as_bytes()).map_err(|_| NOT_A_KEY)?;
+    if label != "PRIVATE KEY" || info.algorithm != ALGORITHM_ID {
+        return Err(NOT_A_KEY);
+    }
+    let key = RsaPrivateKeyRef::from_der(info.private_key.as_bytes()).map_err(|_| NOT_A_KEY)?;
+    PublicKey::from_parts(&key.public_key()).map_err(BadFile::Key)
 }
 
 /// Reads `identity.pem`, and what `parse` makes of it; `None` where there is none yet.

@@ -2,4 +2,4 @@
 
 pub(crate) use super::client_session::fuzz::session;
 pub(crate) use super::codec::fuzz::codec;
-pub(crate) use super::network::fuzz::{proxy, web_socket};
+pub(crate) use super::network::fuzz::{proxy, tickets, web_socket};

@@ -36,6 +36,8 @@ use self::failure::Judge;
 use self::files::Files;
 use self::plain_port::PlainPort;
 pub(super) use self::probe::TlsProbe;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) use self::tickets::fuzz;
 use self::tickets::{Tickets, tap};
 use self::transport::TlsTransport;
 use self::verifier::BrokerVerifier;

@@ -9,6 +9,8 @@
 //! rustls can. Tickets of TLS 1.2 are for this run only.
 
 mod file;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(in crate::mqtt::network) mod fuzz;
 mod record;
 mod stand_in;
 pub(super) mod tap;

@@ -242,7 +242,7 @@ impl Watch {
     pub(crate) fn load(&mut self, cache: &Cache, peer: PeerKey, date: SystemTime) -> bool {
         let Some(file) = self.files.get(&peer) else { return false };
         if file.content.loaded().is_none() {
-            let read = read(cache, peer, true, &mut PrivateReader::new(), date);
+            let read = WatchedFile::read(cache, peer, true, &mut PrivateReader::new(), date);
             self.put(peer, read);
         }
         !self.loaded_of(peer).is_empty()
@@ -297,7 +297,9 @@ impl Watch {
         let (mut reader, mut has_changed) = (PrivateReader::new(), false);
         if self.files.is_empty() && self.reads == Reads::Loaded && self.changed.is_none() {
             return Ok(self.list_all(
-                peers.iter().filter_map(|&peer| Some((peer, read(cache, peer, false, &mut reader, date)?))),
+                peers
+                    .iter()
+                    .filter_map(|&peer| Some((peer, WatchedFile::read(cache, peer, false, &mut reader, date)?))),
             ));
         }
         for &peer in peers {
@@ -312,7 +314,7 @@ impl Watch {
                 Reads::All | Reads::One(_) => true,
                 Reads::Loaded => self.files.get(&peer).is_some_and(|known| known.content.loaded().is_some()),
             };
-            let read = read(cache, peer, with_keys, &mut reader, date);
+            let read = WatchedFile::read(cache, peer, with_keys, &mut reader, date);
             has_changed |= self.put(peer, read);
         }
         Ok(has_changed)
@@ -387,27 +389,4 @@ impl Watch {
         }
         has_changed
     }
-}
-
-/// Reads a file; `None` where it is absent.
-fn read(
-    cache: &Cache,
-    peer: PeerKey,
-    with_keys: bool,
-    reader: &mut PrivateReader,
-    date: SystemTime,
-) -> Option<WatchedFile> {
-    let broken = |error| FileContent::Broken(Box::new(error));
-    let (stamp, content) = match reader.read(&cache.dir, &cache.file_of(peer)) {
-        Ok(None) => return None,
-        Ok(Some((stamp, bytes))) if with_keys => {
-            let loaded = |of_peer| FileContent::Loaded(Box::new(of_peer));
-            (Some(stamp), cache.parse_usable(peer, bytes).map_or_else(broken, loaded))
-        }
-        Ok(Some((stamp, bytes))) => {
-            (Some(stamp), cache.outline(peer, bytes).map_or_else(broken, |outlines| FileContent::listed(&outlines)))
-        }
-        Err(error) => (None, broken(error)),
-    };
-    Some(WatchedFile { stamp: stamp.filter(|stamp| stamp.is_stable(date)), content })
 }

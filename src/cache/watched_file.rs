@@ -1,9 +1,11 @@
 //! One session file, as a running tool saw it last: with its keys, or as a line in a list.
 
-use super::{PeerSessions, SessionOutline, StoredSession};
+use std::time::SystemTime;
+
+use super::{Cache, PeerKey, PeerSessions, SessionOutline, StoredSession};
 use crate::Error;
 use crate::crypto::schedule::Digest;
-use crate::files::Stamp;
+use crate::files::{PrivateReader, Stamp};
 use crate::session::{SessionId, Standing};
 
 /// A session in a list of them, without its keys.
@@ -25,6 +27,32 @@ pub(super) struct WatchedFile {
     /// `None` where the file was too new to tell its next version from this one.
     pub(super) stamp: Option<Stamp>,
     pub(super) content: FileContent,
+}
+
+impl WatchedFile {
+    /// Reads a file, with its keys or as a list; `None` where it is absent. It is `date` that tells whether it may still change
+    /// without a new stamp.
+    pub(super) fn read(
+        cache: &Cache,
+        peer: PeerKey,
+        with_keys: bool,
+        reader: &mut PrivateReader,
+        date: SystemTime,
+    ) -> Option<Self> {
+        let broken = |error| FileContent::Broken(Box::new(error));
+        let (stamp, content) = match reader.read(&cache.dir, &cache.file_of(peer)) {
+            Ok(None) => return None,
+            Ok(Some((stamp, bytes))) if with_keys => {
+                let loaded = |of_peer| FileContent::Loaded(Box::new(of_peer));
+                (Some(stamp), cache.parse_usable(peer, bytes).map_or_else(broken, loaded))
+            }
+            Ok(Some((stamp, bytes))) => {
+                (Some(stamp), cache.outline(peer, bytes).map_or_else(broken, |outlines| FileContent::listed(&outlines)))
+            }
+            Err(error) => (None, broken(error)),
+        };
+        Some(Self { stamp: stamp.filter(|stamp| stamp.is_stable(date)), content })
+    }
 }
 
 /// What is in memory of a file. Of a hundred thousand files most are listed, so this is small.

@@ -68,8 +68,11 @@ pub fn trust(env: &Environment, who: &PeersArgument, link: Option<&Link>, report
         None => Identity::of_device(&dir, report)?.public().clone(),
     };
     let store = store(dir, env);
-    sole_peers::note(&store, &env.runtime_dir(), report);
     let link = link.map(|link| &link.config.link);
+    // A key for one link makes no other one ask, and a link with wildcards has no sole peer.
+    if peers.as_ref().is_none_or(|peers| !peers.route.is_wildcard()) {
+        sole_peers::note(&store, &env.runtime_dir(), link, report);
+    }
     store.trust(&own, &new, link)?;
     let for_link = link.map(|link| format!(" for the link {link}")).unwrap_or_default();
     match &new[..] {

@@ -10,10 +10,17 @@ use crate::name::LinkName;
 use crate::report::Reporter;
 
 /// Writes down with whom each link is that has sessions with one of the known peers: it stays with that one, no matter who is
-/// trusted now. The pairing may have been unable to write. This is not worth an error: the sessions may be another user's.
-pub(super) fn note(store: &PeersStore, runtime: &Path, report: &Reporter) {
+/// trusted now, for one link or for all of them. The pairing may have been unable to write. This is not worth an error: the
+/// sessions may be another user's.
+///
+/// If several of a hundred thousand keys are for all links already, a link of which nothing is written down could be with any of
+/// them before; one more for all links changes nothing for it, and the directory of all sessions need not be read.
+pub(super) fn note(store: &PeersStore, runtime: &Path, new_for: Option<&LinkName>, report: &Reporter) {
     let noted = store.open().and_then(|known| {
-        for (link, peer) in find(&known, runtime, report)? {
+        if new_for.is_none() && known.begins_with_keys_for_all_links()? {
+            return Ok(());
+        }
+        for (link, peer) in find(known, runtime, report)? {
             if let Err(error) = store.note_paired(&peer, &link) {
                 report.verbose(error);
             }
@@ -26,10 +33,14 @@ pub(super) fn note(store: &PeersStore, runtime: &Path, report: &Reporter) {
 }
 
 /// The sole peer of each link of which it is not written down yet. Of a link with many, two tell that it has none.
-fn find(known: &PeersFile, runtime: &Path, report: &Reporter) -> Result<BTreeMap<LinkName, PublicKey>> {
+fn find(mut known: PeersFile, runtime: &Path, report: &Reporter) -> Result<BTreeMap<LinkName, PublicKey>> {
     let mut sole = BTreeMap::new();
+    let mut lookups = 0;
     cache::status::each_sealed_peer(runtime, |link, peer| {
-        let is_undecided = add(&mut sole, known, runtime, link, peer).unwrap_or_else(|error| {
+        // Files of keys that are not trusted decide nothing, and there can be a hundred thousand of them.
+        lookups += 1;
+        let added = known.prepare(lookups).and_then(|()| add(&mut sole, &known, runtime, link, peer));
+        let is_undecided = added.unwrap_or_else(|error| {
             report.verbose(error);
             false
         });
@@ -61,6 +72,7 @@ fn add(
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::time::{Duration, SystemTime};
 
     use super::*;
     use crate::files::{Dir, Guard};
@@ -74,11 +86,20 @@ mod tests {
 
     impl Home {
         fn new() -> Self {
+            Self::with(10)
+        }
+
+        /// With as many strangers, in a file that is old enough to have an index if it is large.
+        fn with(count: u32) -> Self {
             let home = Self(tempfile::tempdir().unwrap());
             let store = home.store();
-            let lines: String =
-                (0..10).map(|number| stranger(number).to_line(&format!("p{number}").parse().unwrap()) + "\n").collect();
-            fs::write(store.dir().join("known_peers"), lines).unwrap();
+            let lines: String = (0..count)
+                .map(|number| stranger(number).to_line(&format!("p{number}").parse().unwrap()) + "\n")
+                .collect();
+            let file = store.dir().join("known_peers");
+            fs::write(&file, lines).unwrap();
+            let an_hour_ago = SystemTime::now() - Duration::from_secs(3600);
+            fs::File::options().write(true).open(file).unwrap().set_modified(an_hour_ago).unwrap();
             home
         }
 
@@ -89,7 +110,7 @@ mod tests {
 
         /// Stores a session of this link with a stranger.
         fn store_session(&self, link: &str, number: u32) {
-            let (_, session) = session::pair(u8::try_from(number).unwrap(), Suite::Gcm);
+            let (_, session) = session::pair(u8::try_from(number % 256).unwrap(), Suite::Gcm);
             let peer = *stranger(number).fingerprint().as_bytes();
             let cache = Cache::create(&self.0.path().join("run"), &link.parse().unwrap(), link).unwrap();
             cache.store_current(&Session { peer, ..session }, 1).unwrap();
@@ -97,9 +118,15 @@ mod tests {
 
         /// The links that have paired by what is written down, each with its peer.
         fn noted(&self) -> Vec<String> {
+            self.noted_before(None)
+        }
+
+        /// As [`Home::noted`], before a key is trusted for a link.
+        fn noted_before(&self, new_for: Option<&LinkName>) -> Vec<String> {
             note(
                 &self.store(),
                 &self.0.path().join("run"),
+                new_for,
                 &Reporter::to("sts-pair", Level::Error, Box::new(Vec::new())),
             );
             let known = KnownPeers::load(self.store()).unwrap();
@@ -124,6 +151,18 @@ mod tests {
         // What is written down stays, whatever sessions come.
         home.store_session("a", 6);
         assert_eq!(home.noted(), ["p0 paired=a", "p3 paired=b"]);
+    }
+
+    #[test]
+    fn where_any_link_could_be_with_many_one_more_key_for_all_links_changes_nothing() {
+        let home = Home::with(300);
+        home.store_session("a", 0);
+        // Of keys that are not trusted, as many as of a fleet that was forgotten.
+        (400..500).for_each(|number| home.store_session("a", number));
+        assert_eq!(home.noted(), ["p0 paired=a"], "the file is read as a whole");
+        home.store_session("b", 1);
+        assert_eq!(home.noted(), ["p0 paired=a"]);
+        assert_eq!(home.noted_before(Some(&"b".parse().unwrap())), ["p0 paired=a", "p1 paired=b"]);
     }
 
     #[test]

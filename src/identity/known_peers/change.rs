@@ -52,7 +52,7 @@ impl PeersStore {
 
     /// As [`PeersStore::trust`], with what is known of the links.
     pub(super) fn trust_as(&self, own: &PublicKey, peers: &[NewPeer], binding: &Binding) -> Result<()> {
-        self.change(|file| {
+        self.change(2 * peers.len(), |file| {
             let (mut edits, mut names, mut keys) = (Vec::new(), HashMap::new(), HashMap::new());
             for peer in peers {
                 let edit = to_trust(file, own, peer, binding)?;
@@ -73,7 +73,7 @@ impl PeersStore {
     /// # Errors
     /// As [`PeersStore::trust`].
     pub(crate) fn note_paired(&self, key: &PublicKey, link: &LinkName) -> Result<()> {
-        self.change(|file| {
+        self.change(2, |file| {
             let mut lines = file.find(Subject::Link(link), usize::MAX)?;
             lines.retain(|line| line.key != *key);
             lines.extend(file.find_key(key)?);
@@ -91,7 +91,7 @@ impl PeersStore {
     /// # Errors
     /// [`Exit::Config`] where no peer has one of the names; as [`PeersStore::trust`].
     pub(crate) fn forget(&self, peers: &[FormerPeer]) -> Result<Vec<PeersLine>> {
-        let forgotten = self.change(|file| {
+        let forgotten = self.change(peers.len(), |file| {
             let mut lines = BTreeMap::new();
             for peer in peers {
                 match file.find(Subject::Name(&peer.name), 1)?.pop() {
@@ -122,10 +122,11 @@ impl PeersStore {
             .hint_if(hint))
     }
 
-    /// Applies edits to the file as it is now, under its lock.
-    fn change<T>(&self, edits: impl FnOnce(&PeersFile) -> Result<(Vec<Edit>, T)>) -> Result<T> {
+    /// Applies edits to the file as it is now, under its lock; they take about this many look-ups.
+    fn change<T>(&self, lookups: usize, edits: impl FnOnce(&PeersFile) -> Result<(Vec<Edit>, T)>) -> Result<T> {
         let lock = files::lock(self.dir(), KNOWN_PEERS_LOCK)?;
-        let file = self.open()?;
+        let mut file = self.open()?;
+        file.prepare(lookups)?;
         let (mut edits, result) = edits(&file)?;
         if !edits.is_empty() {
             files::check_replaceable(self.dir(), KNOWN_PEERS_FILE)?;
@@ -147,11 +148,17 @@ impl PeersStore {
             // The first one that reads it makes an index.
             return files::replace(self.dir(), lock, KNOWN_PEERS_FILE, edited.new_text().as_bytes());
         };
+        let is_appended = appended.is_some();
         let written = match appended {
             Some(written) => written,
             None => files::replace_parts(self.dir(), lock, KNOWN_PEERS_FILE, &old, &edited.parts)?,
         };
-        match index.after(|at| edited.moved(at), &edited.lines) {
+        let index = if is_appended {
+            index.after_appending(&edited.lines)
+        } else {
+            index.after(|at| edited.moved(at), &edited.lines)
+        };
+        match index {
             Ok(index) => self.store_index(&index, &written),
             Err(_) => Ok(()),
         }

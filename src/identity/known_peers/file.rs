@@ -16,6 +16,8 @@ pub(crate) const KNOWN_PEERS_FILE: &str = "known_peers";
 pub(crate) const MAX_KNOWN_PEERS_LEN: u64 = 256 << 20;
 /// Length of most lines, in bytes: what is read at once where a line begins.
 const LINE_LEN: u64 = 1 << 10;
+/// What of a large file tells whether its keys are for all links, in bytes: several lines.
+const BEGINNING_LEN: usize = 8 << 10;
 
 /// Where the file is, and where its index is kept.
 #[derive(Debug)]
@@ -129,6 +131,30 @@ impl PeersFile {
     /// The file, to copy parts of it, and the index; no file where it is absent.
     pub(super) fn into_parts(self) -> (Option<RandomAccessFile>, PeersIndex) {
         (self.opened, self.index)
+    }
+
+    /// Reads the index into memory if that is worth it for this many look-ups.
+    ///
+    /// # Errors
+    /// As [`PeersFile::find`].
+    pub(crate) fn prepare(&mut self, lookups: usize) -> Result<()> {
+        self.index.prepare(lookups)
+    }
+
+    /// Whether a large file begins with keys for all links.
+    ///
+    /// # Errors
+    /// [`Exit::Failed`] where it cannot be read.
+    pub(crate) fn begins_with_keys_for_all_links(&self) -> Result<bool> {
+        let (Some(file), None) = (&self.opened, &self.lines) else { return Ok(false) };
+        let mut bytes = [0; BEGINNING_LEN];
+        if !file.read(0, &mut bytes)? {
+            return Ok(false);
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        let peers = text.lines().filter_map(|line| PeersLine::parse(line, 0).ok().flatten());
+        // One of them could be our own, written into the file by hand.
+        Ok(peers.filter(|line| line.binding.is_for_all_links()).nth(2).is_some())
     }
 
     /// The lines of a subject, at most `max` of them.

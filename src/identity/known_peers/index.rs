@@ -2,7 +2,8 @@
 //!
 //! The index of a large file is kept in the runtime directory: a power failure removes it, and nothing is written to flash for it.
 //! It belongs to one version of the file, which it names by its stamp, and was made after all of that version was read and
-//! checked. It only says where to look: what is used of a peer is read from `known_peers`.
+//! checked. It only says where to look: what is used of a peer is read from `known_peers`. Of lines that were appended since, a
+//! short file beside it has the entries, so that one peer more does not write those of a hundred thousand again.
 
 use sha2::Digest as _;
 
@@ -18,6 +19,13 @@ const INDEX_LOCK: &str = "@known_peers.lock";
 /// How the file begins; a later layout begins with another number.
 const MAGIC: [u8; 8] = *b"stsidx 1";
 const HEADER_LEN: usize = MAGIC.len() + Stamp::LEN;
+/// Beside it, the entries of what was appended: the stamps of `known_peers` now and in the index that it adds to.
+const ADDED_FILE: &str = "@known_peers.added";
+const ADDED_HEADER_LEN: usize = MAGIC.len() + 2 * Stamp::LEN;
+/// Most entries that are beside the index.
+const MAX_ADDED: usize = if cfg!(test) { 8 } else { 2000 };
+/// Look-ups from which on it is faster to read all of a stored index: each of them reads some twenty entries.
+const MANY_LOOKUPS: usize = 64;
 /// A shorter `known_peers`, in bytes, is read as fast as its index, and replaced as fast as a line is appended to it.
 pub(super) const MIN_INDEXED_LEN: u64 = 64 << 10;
 
@@ -80,7 +88,18 @@ pub(super) enum PeersIndex {
     /// Made from what was read.
     Memory(Vec<Entry>),
     /// In the runtime directory.
-    Stored { file: RandomAccessFile, count: u64 },
+    Stored(StoredIndex),
+}
+
+/// An index of a version of the file, and the entries of what was appended to that.
+#[derive(Debug)]
+pub(super) struct StoredIndex {
+    file: RandomAccessFile,
+    count: u64,
+    /// The stamp of that version.
+    of: [u8; Stamp::LEN],
+    /// In order of their hashes.
+    added: Vec<Entry>,
 }
 
 impl PeersIndex {
@@ -96,35 +115,37 @@ impl PeersIndex {
         if stamp.len() < MIN_INDEXED_LEN {
             return None;
         }
-        let file = files::open_to_read(dir, INDEX_FILE).ok()?;
-        let mut header = [0; HEADER_LEN];
-        let is_read = file.read(0, &mut header).ok()?;
-        let len = usize::try_from(file.stamp().ok()?.len()).ok()?;
-        let entries = len.checked_sub(HEADER_LEN).filter(|entries| entries % Entry::LEN == 0)?;
-        let is_of_this = is_read && header.starts_with(&MAGIC) && header.ends_with(&stamp.to_bytes());
-        is_of_this.then(|| Self::Stored { file, count: (entries / Entry::LEN) as u64 })
+        let mut stored = StoredIndex::open(dir)?;
+        if stored.of != stamp.to_bytes() {
+            stored.added = stored.read_added(dir, stamp)?;
+        }
+        Some(Self::Stored(stored))
     }
 
     /// Stores it for the next run, if it is of a large file. Not storing it costs that run some time, and nothing else.
     pub(super) fn store(&self, dir: &Dir, stamp: &Stamp) {
-        if let Self::Memory(entries) = self
-            && stamp.len() >= MIN_INDEXED_LEN
+        if stamp.len() >= MIN_INDEXED_LEN
             && Self::open(dir, stamp).is_none()
             && let Ok(Some(lock)) = files::try_lock(dir, INDEX_LOCK)
         {
-            let _ = Self::write(entries, dir, &lock, stamp);
+            let _ = match self {
+                Self::Memory(entries) => write(dir, &lock, INDEX_FILE, &[stamp.to_bytes()], entries),
+                Self::Stored(stored) => write(dir, &lock, ADDED_FILE, &[stamp.to_bytes(), stored.of], &stored.added),
+            };
         }
     }
 
-    fn write(entries: &[Entry], dir: &Dir, lock: &Lock, stamp: &Stamp) -> Result<()> {
-        let mut bytes = Vec::with_capacity(HEADER_LEN + entries.len() * Entry::LEN);
-        bytes.extend(MAGIC);
-        bytes.extend(stamp.to_bytes());
-        // Entry by entry, not byte by byte: there are two hundred thousand.
-        for entry in entries {
-            bytes.extend_from_slice(&entry.to_bytes());
+    /// Reads all of it into memory if that is worth it for this many look-ups.
+    ///
+    /// # Errors
+    /// As [`PeersIndex::find`].
+    pub(super) fn prepare(&mut self, lookups: usize) -> Result<()> {
+        if let Self::Stored(stored) = self
+            && lookups >= MANY_LOOKUPS
+        {
+            *self = Self::Memory(stored.entries()?);
         }
-        files::replace(dir, lock, INDEX_FILE, &bytes)
+        Ok(())
     }
 
     /// Where lines begin that may be of this subject: another one can have its hash, so that only the lines tell which are.
@@ -139,8 +160,9 @@ impl PeersIndex {
             if self.entry(middle)?.hash < hash { low = middle + 1 } else { high = middle }
         }
         let of_hash = move |entry: &Result<Entry>| entry.as_ref().map_or(true, |entry| entry.hash == hash);
-        let entries = (low..self.count()).map(|number| self.entry(number));
-        Ok(entries.take_while(of_hash).map(|entry| Ok(entry?.at)))
+        let entries = (low..self.count()).map(|number| self.entry(number)).take_while(of_hash);
+        let added = self.added().iter().filter(move |entry| entry.hash == hash);
+        Ok(entries.map(|entry| Ok(entry?.at)).chain(added.map(|entry| Ok(entry.at))))
     }
 
     /// The index of the file after lines were replaced: `moved` tells where what was at a place is now, or that it is gone.
@@ -149,38 +171,106 @@ impl PeersIndex {
     /// As [`PeersIndex::find`].
     pub(super) fn after(self, moved: impl Fn(u64) -> Option<u64>, new: &[PeersLine]) -> Result<Self> {
         let kept = |entry: Entry| Some(Entry { hash: entry.hash, at: moved(entry.at)? });
-        Ok(Self::Memory(match self {
-            Self::Memory(entries) => merged(entries.into_iter().filter_map(kept), new),
-            Self::Stored { ref file, count } => {
-                let len = usize::try_from(count).ok().and_then(|count| count.checked_mul(Entry::LEN));
-                let mut bytes = vec![0; len.ok_or_else(|| cut_short(file))?];
-                if !file.read(HEADER_LEN as u64, &mut bytes)? {
-                    return Err(cut_short(file));
-                }
-                merged(bytes.chunks_exact(Entry::LEN).map(Entry::from_bytes).filter_map(kept), new)
+        let entries = match self {
+            Self::Memory(entries) => entries,
+            Self::Stored(stored) => stored.entries()?,
+        };
+        Ok(Self::Memory(merged(entries.into_iter().filter_map(kept), new)))
+    }
+
+    /// As [`PeersIndex::after`], after lines were appended.
+    ///
+    /// # Errors
+    /// As [`PeersIndex::find`].
+    pub(super) fn after_appending(mut self, new: &[PeersLine]) -> Result<Self> {
+        if let Self::Stored(stored) = &mut self {
+            let added = merged(stored.added.iter().copied(), new);
+            if added.len() <= MAX_ADDED {
+                stored.added = added;
+                return Ok(self);
             }
-        }))
+        }
+        self.after(Some, new)
     }
 
     fn count(&self) -> u64 {
         match self {
             Self::Memory(entries) => entries.len() as u64,
-            Self::Stored { count, .. } => *count,
+            Self::Stored(stored) => stored.count,
         }
     }
 
     fn entry(&self, number: u64) -> Result<Entry> {
         match self {
             Self::Memory(entries) => Ok(entries[usize::try_from(number).expect("it is below their count")]),
-            Self::Stored { file, .. } => {
-                let mut bytes = [0; Entry::LEN];
-                if file.read(HEADER_LEN as u64 + number * Entry::LEN as u64, &mut bytes)? {
-                    return Ok(Entry::from_bytes(&bytes));
-                }
-                Err(cut_short(file))
-            }
+            Self::Stored(stored) => stored.entry(number),
         }
     }
+
+    fn added(&self) -> &[Entry] {
+        match self {
+            Self::Memory(_) => &[],
+            Self::Stored(stored) => &stored.added,
+        }
+    }
+}
+
+impl StoredIndex {
+    /// The index, of whatever version it is.
+    fn open(dir: &Dir) -> Option<Self> {
+        let file = files::open_to_read(dir, INDEX_FILE).ok()?;
+        let mut header = [0; HEADER_LEN];
+        let is_read = file.read(0, &mut header).ok()?;
+        let len = usize::try_from(file.stamp().ok()?.len()).ok()?;
+        let entries = len.checked_sub(HEADER_LEN).filter(|entries| entries % Entry::LEN == 0)?;
+        let of = *header.last_chunk()?;
+        let is_index = is_read && header.starts_with(&MAGIC);
+        is_index.then(|| Self { file, count: (entries / Entry::LEN) as u64, of, added: Vec::new() })
+    }
+
+    /// The entries of what was appended to its version of the file until this one; `None` where they are not there.
+    fn read_added(&self, dir: &Dir, stamp: &Stamp) -> Option<Vec<Entry>> {
+        let bytes = files::read_private(dir, ADDED_FILE).ok()??;
+        let (header, entries) = bytes.split_at_checked(ADDED_HEADER_LEN)?;
+        let is_of_both = *header == [&MAGIC[..], &stamp.to_bytes(), &self.of].concat();
+        let entries = entries.chunks_exact(Entry::LEN);
+        (is_of_both && entries.remainder().is_empty()).then(|| entries.map(Entry::from_bytes).collect())
+    }
+
+    /// All of them, in order.
+    fn entries(&self) -> Result<Vec<Entry>> {
+        let len = usize::try_from(self.count).ok().and_then(|count| count.checked_mul(Entry::LEN));
+        let mut bytes = vec![0; len.ok_or_else(|| cut_short(&self.file))?];
+        if !self.file.read(HEADER_LEN as u64, &mut bytes)? {
+            return Err(cut_short(&self.file));
+        }
+        let mut entries: Vec<_> = bytes.chunks_exact(Entry::LEN).map(Entry::from_bytes).collect();
+        if !self.added.is_empty() {
+            entries.extend(&self.added);
+            entries.sort_unstable();
+        }
+        Ok(entries)
+    }
+
+    fn entry(&self, number: u64) -> Result<Entry> {
+        let mut bytes = [0; Entry::LEN];
+        if self.file.read(HEADER_LEN as u64 + number * Entry::LEN as u64, &mut bytes)? {
+            return Ok(Entry::from_bytes(&bytes));
+        }
+        Err(cut_short(&self.file))
+    }
+}
+
+/// Writes a file of entries, after the stamps of what it is of.
+fn write(dir: &Dir, lock: &Lock, name: &str, stamps: &[[u8; Stamp::LEN]], entries: &[Entry]) -> Result<()> {
+    let mut bytes = Vec::with_capacity(ADDED_HEADER_LEN + entries.len() * Entry::LEN);
+    bytes.extend(MAGIC);
+    bytes.extend_from_slice(stamps.as_flattened());
+    // Entry by entry, not byte by byte: there are two hundred thousand.
+    for entry in entries {
+        bytes.extend_from_slice(&entry.to_bytes());
+    }
+    files::replace(dir, lock, name, &bytes)
 }
 
 /// The error of a stored index that is shorter than it was.

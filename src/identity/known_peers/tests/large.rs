@@ -127,6 +127,66 @@ fn one_more_is_appended_to_a_large_file_and_nothing_else_is() {
     assert_eq!(fs::read_to_string(copy).unwrap().lines().count(), 1 + 300 + 3);
 }
 
+#[test]
+fn the_index_of_what_is_appended_is_beside_that_of_the_others() {
+    let home = Home::new();
+    home.write_large(300);
+    home.load().unwrap();
+    let index = || fs::read(home.index()).unwrap();
+    let added = home.index().with_file_name("@known_peers.added");
+    let (first, plant): (_, LinkName) = (index(), "plant".parse().unwrap());
+    let trust = |number: u32| home.trust(&format!("p{number}"), &stranger(number), Some(&plant)).unwrap();
+    let are_found = |numbers: &[u32]| {
+        let file = home.store().open().unwrap();
+        assert!(!file.is_read(), "the index is of this version");
+        for number in numbers {
+            let called = name(&format!("p{number}"));
+            let by_name = file.find(Subject::Name(&called), 1).unwrap();
+            let by_key = file.find(Subject::Key(stranger(*number).fingerprint().as_bytes()), 2).unwrap();
+            assert!(by_name.len() == 1 && by_name == by_key && by_name[0].name == called, "{called}");
+        }
+    };
+    // Each of them has a name, a key and a link.
+    (300..302).for_each(trust);
+    assert!(index() == first && added.exists());
+    are_found(&[0, 150, 299, 300, 301]);
+    assert_eq!(names(&home.select(&[], Some("plant")).unwrap()), ["p300", "p301"]);
+    // Once they are many, they go to the others; so they do with any other change.
+    trust(302);
+    assert_ne!(index(), first);
+    are_found(&[0, 299, 300, 301, 302]);
+    let second = index();
+    trust(303);
+    assert_eq!(index(), second);
+    home.forget("p301").unwrap();
+    assert_ne!(index(), second);
+    are_found(&[0, 299, 300, 302, 303]);
+    // One that is damaged is not used: all is read again.
+    trust(304);
+    let whole = fs::read(&added).unwrap();
+    fs::write(&added, &whole[..whole.len() - 1]).unwrap();
+    assert!(home.store().open().unwrap().is_read());
+    assert_eq!(home.load().unwrap().lines().len(), 300 + 4);
+}
+
+#[test]
+fn for_many_look_ups_the_index_is_read_once() {
+    let home = Home::new();
+    home.write_large(300);
+    home.load().unwrap();
+    let stored = fs::read(home.index()).unwrap();
+    let found = |lookups: usize| {
+        let mut file = home.store().open().unwrap();
+        file.prepare(lookups).unwrap();
+        fs::write(home.index(), b"").unwrap();
+        let found = file.find(Subject::Name(&name("p7")), 1);
+        fs::write(home.index(), &stored).unwrap();
+        found.map(|lines| lines.len())
+    };
+    assert!(found(3).is_err(), "each look-up reads it");
+    assert_eq!(found(1000).unwrap(), 1);
+}
+
 /// A power failure may leave any part of a line that was appended, which then begins as a remark.
 #[test]
 fn a_line_that_was_not_finished_is_no_peer_and_the_next_one_is_whole() {

@@ -127,6 +127,9 @@ impl Endpoint {
         for Node { host, port } in nodes {
             needs.connect(*port, host.parse::<IpAddr>().is_err());
         }
+        if matches!(self.address, BrokerAddress::Unix(_)) {
+            needs.connect_to_unix_socket();
+        }
         if self.bind_address.is_some() {
             needs.bind();
         }

@@ -11,6 +11,7 @@
 use libc::{c_int, c_long};
 
 use super::filter::{CallFilter, Condition, Rule};
+use super::{Needs, Sockets};
 
 /// Calls that are allowed whatever their arguments are.
 #[rustfmt::skip]
@@ -121,16 +122,20 @@ const CLONE_NEW: c_int = libc::CLONE_NEWNS
 const SOCKET_KIND: u32 = 0xf;
 
 /// Calls that are allowed with these arguments only: one of the rules of each.
-fn limited() -> Vec<(c_long, Vec<Rule>)> {
+fn limited(needs: &Needs) -> Vec<(c_long, Vec<Rule>)> {
     let is = |argument: u8, value: c_int| Condition::is(argument, value.cast_unsigned());
     // Landlock confines connect(2), and not data in the packet that opens a connection.
     let not_fast_open = |flags: u8| vec![vec![Condition::masked(flags, libc::MSG_FASTOPEN.cast_unsigned(), 0)]];
     let unix = vec![is(0, libc::AF_UNIX)];
-    let addresses_of_this_host = vec![is(0, libc::AF_NETLINK), is(2, libc::NETLINK_ROUTE)];
+    let families = match needs.sockets {
+        Sockets::Internet => vec![],
+        Sockets::Unix => vec![unix.clone()],
+        Sockets::Resolver => vec![unix.clone(), vec![is(0, libc::AF_NETLINK), is(2, libc::NETLINK_ROUTE)]],
+    };
     let looked_at = (libc::CLONE_THREAD | CLONE_NEW).cast_unsigned();
     let thread = Condition::masked(0, looked_at, libc::CLONE_THREAD.cast_unsigned());
     vec![
-        (libc::SYS_socket, internet().chain([unix.clone(), addresses_of_this_host]).collect()),
+        (libc::SYS_socket, internet().chain(families).collect()),
         (libc::SYS_socketpair, vec![unix]),
         (libc::SYS_sendto, not_fast_open(3)),
         (libc::SYS_sendmsg, not_fast_open(2)),
@@ -177,20 +182,20 @@ fn internet() -> impl Iterator<Item = Rule> {
 }
 
 /// The calls above.
-fn filter() -> CallFilter {
+fn filter(needs: &Needs) -> CallFilter {
     let mut filter = CallFilter::default();
     for call in ALLOWED.iter().chain(OLDER) {
         filter.allow(*call, Vec::new());
     }
-    for (call, rules) in limited().into_iter().chain(limited_to_files()) {
+    for (call, rules) in limited(needs).into_iter().chain(limited_to_files()) {
         filter.allow(call, rules);
     }
     filter
 }
 
 /// Allows these calls and no others, in this thread and all that it starts.
-pub(super) fn confine() -> Result<(), String> {
-    seccompiler::apply_filter(&filter().program(ARCH)).map_err(|error| error.to_string())
+pub(super) fn confine(needs: &Needs) -> Result<(), String> {
+    seccompiler::apply_filter(&filter(needs).program(ARCH)).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -199,7 +204,7 @@ mod tests {
 
     #[test]
     fn nothing_on_the_list_starts_a_program_or_looks_at_another_process() {
-        let filter = filter();
+        let filter = filter(&Needs::default());
         for call in [
             libc::SYS_execve,
             libc::SYS_execveat,

@@ -5,7 +5,8 @@
 //!
 //! - `files`: Landlock, for files and TCP ports. What a run needs is data, [`Needs`]: each module states its own, and a tool
 //!   enters with the sum of them.
-//! - `calls`: seccomp, for system calls. The list is the same for all tools; `filter` makes it a program for the kernel.
+//! - `calls`: seccomp, for system calls. The list is the same for all tools, but for the families of sockets; `filter` makes it
+//!   a program for the kernel.
 //!
 //! Between them, a run that has privileges of root gives them up (capabilities(7)), which otherwise would reach beyond both: to
 //! files of others, whatever their modes, and to the network's addresses. It then has the rights of the user that owns root's files.
@@ -81,6 +82,19 @@ pub(crate) struct Needs {
     ports: BTreeSet<u16>,
     /// A local address for TCP sockets.
     binds: bool,
+    sockets: Sockets,
+}
+
+/// The families of sockets that a run needs, each with those before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Sockets {
+    /// TCP, and datagrams.
+    #[default]
+    Internet,
+    /// Those in the file system.
+    Unix,
+    /// Those by which the system's resolver asks a cache on this host, and for the addresses of this host.
+    Resolver,
 }
 
 impl Needs {
@@ -115,9 +129,15 @@ impl Needs {
     pub(crate) fn connect(&mut self, port: u16, is_name: bool) {
         self.ports.insert(port);
         if is_name {
+            self.sockets = Sockets::Resolver;
             self.ports.insert(DNS_PORT);
             self.look.extend(resolver::places());
         }
+    }
+
+    /// Connects to a socket in the file system.
+    pub(crate) fn connect_to_unix_socket(&mut self) {
+        self.sockets = self.sockets.max(Sockets::Unix);
     }
 
     /// Connects from a local address.
@@ -144,7 +164,12 @@ impl Needs {
         let path = path.or_else(|| self.write.iter().find(|path| !is_in(path, &held.write)));
         let port = || self.ports.difference(&held.ports).next().map(|port| format!("TCP port {port}"));
         let address = || (self.binds && !held.binds).then(|| "a local address".to_owned());
-        path.map(|path| show(path)).or_else(port).or_else(address)
+        let sockets = || match self.sockets {
+            Sockets::Unix => "Unix sockets".to_owned(),
+            Sockets::Internet | Sockets::Resolver => "host names".to_owned(),
+        };
+        let sockets = || (self.sockets > held.sockets).then(sockets);
+        path.map(|path| show(path)).or_else(port).or_else(address).or_else(sockets)
     }
 }
 
@@ -189,7 +214,7 @@ fn steps(path: &Path) -> Vec<OsString> {
 pub(crate) fn enter(needs: &Needs, report: &Reporter) {
     // In this order: Landlock may need a capability, and giving them up is a call that is not on the list.
     let (files, capabilities) = (files(needs), capabilities().transpose());
-    let parts = [files, calls()].into_iter().chain(capabilities);
+    let parts = [files, calls(needs)].into_iter().chain(capabilities);
     let (confined, left): (Vec<_>, Vec<_>) = parts.partition(Result::is_ok);
     let words = |list: Vec<Result<String, String>>| -> Vec<_> {
         list.into_iter().map(|part| part.unwrap_or_else(|left| left)).collect()
@@ -235,12 +260,12 @@ fn capabilities() -> Result<Option<String>, String> {
 
 /// Confines system calls; says so, or why not.
 #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
-fn calls() -> Result<String, String> {
-    calls::confine().map(|()| "system calls".to_owned()).map_err(|why| format!("system calls: {why}"))
+fn calls(needs: &Needs) -> Result<String, String> {
+    calls::confine(needs).map(|()| "system calls".to_owned()).map_err(|why| format!("system calls: {why}"))
 }
 
 #[cfg(not(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64"))))]
-fn calls() -> Result<String, String> {
+fn calls(_: &Needs) -> Result<String, String> {
     Err(format!("system calls: not supported on {}", std::env::consts::ARCH))
 }
 
@@ -307,6 +332,10 @@ mod tests {
         assert_eq!(beyond(|needs| needs.connect(1883, true)).as_deref(), Some("TCP port 53"));
         assert_eq!(beyond(|needs| needs.connect(8883, false)).as_deref(), Some("TCP port 8883"));
         assert_eq!(beyond(Needs::bind).as_deref(), Some("a local address"));
+        assert_eq!(beyond(Needs::connect_to_unix_socket).as_deref(), Some("Unix sockets"));
+        let held = needs(|needs| needs.connect(DNS_PORT, false));
+        let named = needs(|needs| needs.connect(DNS_PORT, true));
+        assert_eq!(named.first_beyond(&Needs { look: named.look.clone(), ..held }).as_deref(), Some("host names"));
     }
 
     #[test]

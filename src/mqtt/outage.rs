@@ -22,6 +22,8 @@ const PLAIN_PORT: &str = "`port` must be the broker's port for MQTT without TLS,
 /// Why there is no connection to the broker; displays as one phrase, in which text from the network is escaped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outage {
+    /// The node or address that it was at, if it was at one.
+    place: Option<String>,
     why: String,
     hint: Option<String>,
     obstacle: Obstacle,
@@ -38,8 +40,8 @@ impl Outage {
         };
         let known = lost.hint_text().map(str::to_owned);
         let node = endpoint.at_node(lost.node().unwrap_or(0));
-        let (why, hint) = (format!("{}{when}", at_place(endpoint, lost)), known.or_else(|| hint(obstacle, &node)));
-        Self { why, hint, obstacle }
+        let (why, hint) = (format!("{lost}{when}"), known.or_else(|| hint(obstacle, &node)));
+        Self { place: Some(place(endpoint, lost)), why, hint, obstacle }
     }
 
     /// A connection was lost that the broker had accepted: it is known to be one.
@@ -47,7 +49,8 @@ impl Outage {
         let known = lost.hint_text().map(str::to_owned);
         let taken_over =
             || (lost.obstacle() == Obstacle::TakenOver).then(|| hint(Obstacle::TakenOver, endpoint)).flatten();
-        Self { why: at_place(endpoint, lost), hint: known.or_else(taken_over), obstacle: lost.obstacle() }
+        let (place, why) = (Some(place(endpoint, lost)), lost.to_string());
+        Self { place, why, hint: known.or_else(taken_over), obstacle: lost.obstacle() }
     }
 
     /// The error of a run that ends for this reason alone.
@@ -106,22 +109,22 @@ impl Outage {
 
 impl From<&str> for Outage {
     fn from(why: &str) -> Self {
-        Self { why: why.to_owned(), hint: None, obstacle: Obstacle::Other }
+        Self { place: None, why: why.to_owned(), hint: None, obstacle: Obstacle::Other }
     }
 }
 
 impl fmt::Display for Outage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.why)
+        match &self.place {
+            Some(place) => write!(f, "{place}: {}", self.why),
+            None => f.write_str(&self.why),
+        }
     }
 }
 
-/// The reason, after the node or address that it is of.
-fn at_place(endpoint: &Endpoint, lost: &ConnectionLost) -> String {
-    match lost.place() {
-        Some(place) => format!("{place}: {lost}"),
-        None => format!("{endpoint}: {lost}"),
-    }
+/// The node or address that it was at.
+fn place(endpoint: &Endpoint, lost: &ConnectionLost) -> String {
+    lost.place().map_or_else(|| endpoint.to_string(), str::to_owned)
 }
 
 /// What is probably wrong.
@@ -295,7 +298,8 @@ mod tests {
         assert!(refused.has_cause_of(&at("b:1", Obstacle::Refused, "refused (127.0.0.1)", None)));
         assert!(!refused.has_cause_of(&early));
         let busy = at("a:1", Obstacle::Other, "server busy", None);
-        assert!(busy.has_cause_of(&busy) && !busy.has_cause_of(&at("a:1", Obstacle::Other, "banned", None)));
+        assert!(busy.has_cause_of(&at("b:1", Obstacle::Other, "server busy", None)));
+        assert!(!busy.has_cause_of(&at("a:1", Obstacle::Other, "banned", None)));
     }
 
     #[test]

@@ -124,7 +124,7 @@ impl ConnectionHistory {
     /// A connection begins.
     pub(super) fn connection_began(&mut self) {
         (self.gave_up, self.acknowledged, self.received) = (false, false, false);
-        self.last_sent.answered();
+        self.last_sent.connection_began();
     }
 
     /// We end this connection ourselves.
@@ -140,18 +140,25 @@ impl ConnectionHistory {
     /// A message came in.
     pub(super) fn message_received(&mut self) {
         self.received = true;
+        self.last_sent.followed();
     }
 
     /// The broker acknowledged a message.
-    pub(super) fn message_acknowledged(&mut self) {
+    pub(super) fn message_acknowledged(&mut self, token: Token) {
         self.acknowledged = true;
         self.suspect = None;
+        self.last_sent.answered_at(token);
+    }
+
+    /// The broker refused a message, and the connection goes on.
+    pub(super) fn message_refused(&mut self, token: Token) {
+        self.last_sent.answered_at(token);
     }
 
     /// The socket took this message, at QoS 0.
     pub(super) fn message_sent(&mut self, token: Token, message: Option<SentMessage>) {
         self.suspect.take_if(|suspect| suspect.token == token);
-        self.last_sent.sent(message);
+        self.last_sent.sent(token, message);
     }
 
     /// The broker answered PINGREQ.
@@ -243,6 +250,7 @@ impl ConnectionHistory {
         self.unstable = if stable { 0 } else { self.unstable.saturating_add(1) };
         if stable && connection.subscribing.is_none() {
             self.closed.told.clear();
+            self.last_sent.was_stable();
         }
         self.adjust_backoff(stable, unique_client_id);
         if connection.subscribing.is_some() {

@@ -99,9 +99,12 @@ impl ClientSession {
         let subscribing = self.subscriptions.pending().filter(|_| !self.history.has_given_up());
         let connection = EndedConnection { since, ended, answered_ping, attempted, subscribing };
         let event = self.history.connection_ended(&connection, self.options.unique_client_id);
+        let is_news = event.is_some();
         self.events.extend(event);
         let Some(subscribing) = subscribing else {
-            let hint = self.history.suspects_sent().then(|| refusal::length_hint(self.options.unique_client_id));
+            // A warning has the same hint, and is printed just before.
+            let is_suspect = self.history.suspects_sent() && !is_news;
+            let hint = is_suspect.then(|| refusal::length_hint(self.options.unique_client_id));
             return match hint {
                 Some(hint) => outage.or_hint(hint),
                 None => outage,

@@ -43,7 +43,7 @@ impl ClientSession {
     fn acknowledged(&mut self, token: Option<Token>) {
         if let Some(token) = token {
             self.events.push_back(Event::Acknowledged(token));
-            self.history.message_acknowledged();
+            self.history.message_acknowledged(token);
             // The next message may have waited for this one: because it is under suspicion, or because of the limit on what is
             // in flight.
             self.fill_write_buffer();
@@ -58,7 +58,9 @@ impl ClientSession {
             }
             return false;
         }
-        if let Some((publish, Some(pauses))) = self.outgoing.refuse(pkid, self.wire.sent(), now) {
+        let Some((publish, pauses)) = self.outgoing.refuse(pkid, self.wire.sent(), now) else { return true };
+        self.history.message_refused(publish.token);
+        if let Some(pauses) = pauses {
             let is_final = match reason.class() {
                 // No cause: a queue that is full, say, or a node that is gone.
                 _ if reason.is_unexplained() => pauses >= MIN_PAUSES,

@@ -336,6 +336,92 @@ fn messages_of_other_lengths_or_that_the_broker_has_read_are_not_blamed() {
     assert!(told.len() == 1 && !told[0].contains("`clientid`"), "{told:?}");
 }
 
+/// As on a link that keeps breaking, below a tool whose messages all have one length.
+#[test]
+fn a_message_is_not_blamed_if_the_broker_answered_one_as_long_on_the_same_connection() {
+    for delivers in [true, false] {
+        let mut rig = Rig::new(|_| {});
+        let mut contested = 0;
+        for _ in 0..12 {
+            rig.connect(true);
+            let confirm = |rig: &mut Rig| {
+                rig.publish("as long", Qos::AtMostOnce);
+                rig.sent();
+            };
+            confirm(&mut rig);
+            if delivers {
+                rig.deliver(QoS::AtMostOnce, 0, "in", false);
+            } else {
+                let Packet::Publish(kept) = publish_and_take(&mut rig) else { panic!("one message") };
+                rig.receive(&puback(kept.pkid)).unwrap();
+            }
+            confirm(&mut rig);
+            rig.publish("shorter", Qos::AtMostOnce);
+            rig.sent();
+            rig.now += SECOND;
+            rig.drop_connection();
+            let events = rig.events();
+            assert!(!events.iter().any(|event| matches!(event, Event::Warning(_))), "{events:?}");
+            contested += events.iter().filter(|event| matches!(event, Event::Contested { .. })).count();
+        }
+        assert!(contested > 0, "another client is");
+    }
+}
+
+/// A message that the broker is to acknowledge, as it was sent.
+fn publish_and_take(rig: &mut Rig) -> Packet {
+    rig.publish("kept", Qos::AtLeastOnce);
+    rig.sent().remove(0)
+}
+
+#[test]
+fn a_message_is_named_whatever_shorter_ones_or_answers_to_earlier_requests_come_after_it() {
+    let mut rig = Rig::new(|options| options.clean_session = true);
+    rig.session.subscribe("in", Qos::AtLeastOnce, rig.now).unwrap();
+    let mut told = Vec::new();
+    for round in 0..3 {
+        rig.connect(false);
+        let [Packet::Subscribe(subscribe)] = &rig.sent()[..] else { panic!("one request") };
+        let Packet::Publish(kept) = publish_and_take(&mut rig) else { panic!("one message") };
+        rig.publish("short", Qos::AtMostOnce);
+        rig.publish("longer than that", Qos::AtMostOnce);
+        rig.publish(["a", "bb", "ccc"][round], Qos::AtMostOnce);
+        rig.sent();
+        rig.receive(&suback(subscribe.pkid, SubscribeReasonCode::Success(QoS::AtLeastOnce))).unwrap();
+        rig.receive(&puback(kept.pkid)).unwrap();
+        rig.drop_connection();
+        told.extend(rig.events().into_iter().filter_map(|event| match event {
+            Event::Warning(error) => Some(error.to_string()),
+            _ => None,
+        }));
+    }
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("a message of 16 bytes"), "{told:?}");
+}
+
+#[test]
+fn a_message_that_connections_end_after_is_named_again_after_a_stable_one_and_its_hint_once_at_a_time() {
+    let mut rig = Rig::new(|_| {});
+    for _ in 0..2 {
+        assert_eq!(told_after(&mut rig, &["hello"; 2], false), [""; 0]);
+        rig.connect(true);
+        rig.publish("hello", Qos::AtMostOnce);
+        rig.sent();
+        rig.drop_connection();
+        let events = rig.events();
+        let has_hint = |event: &Event| match event {
+            Event::Warning(error) => error.hint_text().is_some_and(|hint| hint.contains("size of a message")),
+            Event::Down { outage, .. } => outage.hint().is_some_and(|hint| hint.contains("size of a message")),
+            _ => false,
+        };
+        assert_eq!(events.iter().filter(|event| has_hint(event)).count(), 1, "{events:?}");
+        assert_eq!(told_after(&mut rig, &["hello"], false), [""; 0]);
+        rig.connect(true);
+        rig.now += MIN_STABLE_LIFETIME;
+        rig.drop_connection();
+    }
+}
+
 /// As NATS, which also closes a connection before it accepts it, now and then.
 #[test]
 fn connections_that_the_broker_closes_at_a_request_are_told_once_for_each_request() {

@@ -70,6 +70,17 @@ impl GivenUp<'_> {
     }
 }
 
+/// Whether messages can come from the broker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Supply {
+    #[default]
+    Flowing,
+    /// Perhaps not: it may send no more than is unacknowledged. What comes all the same shows that it could until then.
+    Doubtful,
+    /// Not; this time counts for no timeout.
+    Stalled,
+}
+
 /// What the user is told of a message of `len` bytes that is over the limit.
 pub(super) fn oversize(len: usize) -> Error {
     Error::new(Exit::Config, format!("dropped a message of {len} bytes"))
@@ -139,8 +150,8 @@ pub(super) trait IncomingStreams: SessionChanges {
         false
     }
 
-    /// Nothing can come from the broker from now on, or something can again; the time between counts for no timeout.
-    fn set_stalled(&mut self, _stalled: bool, _now: Instant) {}
+    /// Whether messages can come from the broker from now on.
+    fn set_supply(&mut self, _supply: Supply, _now: Instant) {}
 
     /// The broker has accepted the subscription, and sends what it keeps from now on.
     fn subscribed(&mut self, _now: Instant) {}

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use sha2::Digest as _;
 
+use super::incoming::Supply;
 use crate::crypto::schedule::Digest;
 use crate::mqtt::{MIN_BROKER_WINDOW, Message, Qos, Receipt};
 use crate::text::count;
@@ -133,6 +134,16 @@ impl LeftMessages {
         self.count() >= MAX_LEFT_MESSAGES
     }
 
+    /// Whether messages can come, as far as that depends on what is unacknowledged. The broker may have what is waited for,
+    /// and not send it: it may be set to send fewer than this run knows.
+    pub(super) fn supply(&self) -> Supply {
+        match self.count() {
+            MAX_LEFT_MESSAGES.. => Supply::Stalled,
+            0 if !self.is_stalled => Supply::Flowing,
+            _ => Supply::Doubtful,
+        }
+    }
+
     /// When nothing has come for so long that nothing will.
     pub(super) fn deadline(&self) -> Option<Instant> {
         (self.is_full() && !self.is_stalled).then(|| self.last + FULL_WINDOW_TIMEOUT)
@@ -248,6 +259,25 @@ mod tests {
         assert_eq!(messages.deadline(), None);
         messages.set_stalled(false, now + FULL_WINDOW_TIMEOUT);
         assert_eq!(messages.deadline(), Some(now + 2 * FULL_WINDOW_TIMEOUT));
+    }
+
+    #[test]
+    fn whether_more_comes_is_doubtful_while_one_is_left_or_waits_for_standard_output() {
+        let now = Instant::now();
+        let mut messages = LeftMessages::new(now);
+        assert_eq!(messages.supply(), Supply::Flowing);
+        messages.set_stalled(true, now);
+        assert_eq!(messages.supply(), Supply::Doubtful);
+        messages.set_stalled(false, now);
+        let _ = messages.push(left(Qos::AtMostOnce, false));
+        assert_eq!(messages.supply(), Supply::Flowing, "it needs no room");
+        for number in 1..=MAX_LEFT_MESSAGES {
+            let _ = messages.push(left(Qos::AtLeastOnce, false));
+            let is_full = number == MAX_LEFT_MESSAGES;
+            assert_eq!(messages.supply(), if is_full { Supply::Stalled } else { Supply::Doubtful });
+        }
+        messages.disconnected();
+        assert_eq!(messages.supply(), Supply::Flowing);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::idle_timeout::IdleTimeout;
-use super::incoming::{GivenUp, IncomingStreams};
+use super::incoming::{GivenUp, IncomingStreams, Supply};
 use super::left_messages::LeftMessages;
 use super::printer::Printer;
 use super::{RecvOptions, SESSION_ENDED, Scope};
@@ -224,8 +224,7 @@ impl RecvRun<'_> {
         let is_stalled = paused || !self.events.is_connected();
         // What is not written is not acknowledged either.
         self.left.set_stalled(is_stalled || !self.printer.is_idle(), now);
-        // With so many left, the broker may have what is waited for, and not send it.
-        self.streams.set_stalled(is_stalled || self.left.is_full(), now);
+        self.streams.set_supply(if is_stalled { Supply::Stalled } else { self.left.supply() }, now);
     }
 
     /// Writes what standard output takes now.

@@ -5,7 +5,6 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::lost_ends::MAX_WAITING;
 use super::receive_log::ReceiveLog;
 use super::received_streams::ReceivedStreams;
 use crate::Result;
@@ -13,7 +12,7 @@ use crate::cache::JournalEntry;
 use crate::recv::delivery::{Completion, Delivery};
 use crate::recv::incoming::GivenUp;
 use crate::space_wait::disk_full;
-use crate::stream::{EndedStream, Opened, Progress, Receiver, StreamId, StreamState, Streams, ToldEnd, ToldStream};
+use crate::stream::{EndedStream, Opened, Progress, Receiver, StreamId, StreamState, Streams, ToldStream};
 
 impl ReceivedStreams<'_> {
     /// Takes note of how earlier streams ended, which an accepted message says, and of those that two devices sent. Returns what
@@ -65,12 +64,17 @@ impl ReceivedStreams<'_> {
     /// stream, or was killed.
     pub(super) fn recall_lost_ends(&mut self, now: Instant) -> Result<()> {
         let told: Vec<_> = self.log.state().told().copied().collect();
-        for ToldEnd { ended, .. } in told.iter().take(MAX_WAITING) {
-            if let Some(peer) = self.sessions.link.peer_with(ended.stream.session) {
-                self.sessions.load(peer, &mut self.log)?;
+        for told in told {
+            let Some(peer) = self.sessions.link.peer_with(told.ended.stream.session) else { continue };
+            self.sessions.load(peer, &mut self.log)?;
+            // What cannot be reported, as its session is not usable or its stream still asks for confirms, would take the
+            // room of what can be, in each run.
+            if self.sessions.receiver.lost_end(&told.ended).is_none() {
+                self.unload_excess();
+            } else if !self.lost_ends.recall(told, now) {
+                break;
             }
         }
-        self.lost_ends.recall(told, now);
         Ok(())
     }
 

@@ -88,6 +88,11 @@ impl EndedSessions {
         self.waiting.iter().any(|ended| ended.session == session)
     }
 
+    /// Whether no KILL waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// When the time of each session passes, and when to try again while the disk is full.
     pub(super) fn deadlines(&self) -> impl Iterator<Item = Instant> {
         self.waiting.iter().map(|ended| ended.until).chain(self.space.retry_at())

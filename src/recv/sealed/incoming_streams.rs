@@ -10,7 +10,7 @@ use crate::message::FrameType;
 use crate::mqtt::{Message, Qos, Receipt};
 use crate::recv::SESSION_ENDED;
 use crate::recv::delivery::Completion;
-use crate::recv::incoming::{ConfirmMessage, Disposition, GivenUp, IncomingStreams};
+use crate::recv::incoming::{ConfirmMessage, Disposition, GivenUp, IncomingStreams, Supply};
 use crate::session::SessionId;
 use crate::sessions::SessionChanges;
 use crate::stream::StreamId;
@@ -33,6 +33,9 @@ impl SessionChanges for SealedStreams<'_> {
 
 impl IncomingStreams for SealedStreams<'_> {
     fn receive(&mut self, message: Message, now: Instant) -> Result<Disposition> {
+        if message.qos > Qos::AtMostOnce {
+            self.received.lost_ends.arrived(now);
+        }
         match FrameType::of(&message.payload) {
             Ok(FrameType::Enc | FrameType::Kill | FrameType::Will) => self.receive_sealed(message, false, now),
             Ok(FrameType::RdyReq) => self.answer(message, now),
@@ -86,9 +89,12 @@ impl IncomingStreams for SealedStreams<'_> {
         self.received.admissions.held().any(|message| !keeps(message.qos))
     }
 
-    fn set_stalled(&mut self, stalled: bool, now: Instant) {
-        self.received.admissions.set_stalled(stalled, now);
-        self.received.lost_ends.set_stalled(stalled, now);
+    fn set_supply(&mut self, supply: Supply, now: Instant) {
+        self.received.admissions.set_stalled(supply == Supply::Stalled, now);
+        // What waits here is unacknowledged as well.
+        let is_held = self.received.admissions.held().next().is_some() || !self.received.ended.is_empty();
+        let supply = if is_held && supply == Supply::Flowing { Supply::Doubtful } else { supply };
+        self.received.lost_ends.set_supply(supply, now);
     }
 
     fn subscribed(&mut self, now: Instant) {

@@ -51,7 +51,7 @@ impl ReceivedStreams<'_> {
     }
 
     /// Unloads what was not used for a while, if too much is loaded.
-    fn unload_excess(&mut self) {
+    pub(super) fn unload_excess(&mut self) {
         let (admissions, lost_ends, ended) = (&self.admissions, &self.lost_ends, &self.ended);
         let is_needed = |id| admissions.involves(id) || lost_ends.involves(id) || ended.involves(id);
         self.sessions.unload_excess(&mut self.log, is_needed);

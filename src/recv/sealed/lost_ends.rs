@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use super::arrival_clock::ArrivalClock;
 use super::recalled_wait::RecalledWait;
 use super::stall::Stall;
-use crate::recv::incoming::GivenUp;
+use crate::recv::incoming::{GivenUp, Supply};
 use crate::session::SessionId;
 use crate::stream::{EndedStream, Progress, StreamId, ToldEnd};
 
 /// How long what is missing may still be on its way.
 const LOST_END_TIMEOUT: Duration = Duration::from_secs(1);
 /// Most streams that wait. An authentic peer may name any.
-pub(super) const MAX_WAITING: usize = 4096;
+const MAX_WAITING: usize = 4096;
 
 /// How long a stream waits.
 #[derive(Clone, Copy, Debug)]
@@ -26,26 +27,12 @@ enum Wait {
 }
 
 impl Wait {
+    /// Since when, if time in which nothing can come is to be added to that.
     fn since_mut(&mut self) -> Option<&mut Instant> {
         match self {
             Self::Told(since) => Some(since),
-            Self::Recalled(wait) => wait.since_mut(),
-            Self::OfKill => None,
+            Self::Recalled(_) | Self::OfKill => None,
         }
-    }
-
-    /// When it is over, if nothing can be said before.
-    fn until(self) -> Option<Instant> {
-        match self {
-            Self::Told(since) => Some(since + LOST_END_TIMEOUT),
-            Self::Recalled(wait) => wait.until(),
-            Self::OfKill => None,
-        }
-    }
-
-    /// When some of it is to be written down.
-    fn record_at(self) -> Option<Instant> {
-        if let Self::Recalled(wait) = self { wait.record_at() } else { None }
     }
 
     /// Whether it is cut short with what is given up. The end of a run says nothing of what the broker may keep; once a session
@@ -59,8 +46,10 @@ impl Wait {
 #[derive(Debug, Default)]
 pub(super) struct LostEnds {
     waiting: BTreeMap<StreamId, (EndedStream, Wait)>,
+    /// Of those of which this run was told.
     stall: Stall,
-    is_subscribed: bool,
+    /// Of those of which an earlier one was told.
+    clock: ArrivalClock,
     /// More were told than there is room for.
     has_more: bool,
 }
@@ -71,15 +60,15 @@ impl LostEnds {
         self.insert(ended, since.map_or(Wait::OfKill, Wait::Told));
     }
 
-    /// An earlier run was told how streams ended. They wait from [`LostEnds::subscribed`] on.
-    pub(super) fn recall(&mut self, told: impl IntoIterator<Item = ToldEnd>, now: Instant) {
-        for ToldEnd { ended, waited } in told {
-            let mut wait = RecalledWait::new(waited);
-            if self.is_subscribed {
-                wait.subscribed(now);
-            }
-            self.insert(vec![ended], Wait::Recalled(wait));
-        }
+    /// An earlier run was told how a stream ended, which waits from [`LostEnds::subscribed`] on. False if there is no room.
+    pub(super) fn recall(&mut self, ToldEnd { ended, waited }: ToldEnd, now: Instant) -> bool {
+        let wait = RecalledWait::new(waited, self.elapsed(now));
+        self.insert(vec![ended], Wait::Recalled(wait));
+        self.waiting.contains_key(&ended.stream)
+    }
+
+    fn elapsed(&self, now: Instant) -> Duration {
+        self.clock.elapsed(now).unwrap_or_default()
     }
 
     fn insert(&mut self, ended: Vec<EndedStream>, wait: Wait) {
@@ -106,24 +95,29 @@ impl LostEnds {
 
     /// The broker sends what it keeps from now on.
     pub(super) fn subscribed(&mut self, now: Instant) {
-        self.is_subscribed = true;
-        self.recalled().for_each(|(_, wait)| wait.subscribed(now));
+        self.clock.start(now);
+    }
+
+    /// A message came for which the broker wants an acknowledgement.
+    pub(super) fn arrived(&mut self, now: Instant) {
+        self.clock.arrived(now);
     }
 
     /// A message was accepted: of what an earlier run was told, the rest of its stream may follow, and streams that continue it.
     pub(super) fn received(&mut self, Progress { stream, sequence, .. }: &Progress, now: Instant) {
+        let elapsed = self.elapsed(now);
         for (ended, wait) in self.recalled() {
             let is_before = ended.continues.is_some_and(|continues| {
                 continues.origin == sequence.origin && sequence.position <= continues.position
             });
             if ended.stream == *stream || is_before {
-                wait.restart(now);
+                wait.restart(elapsed);
             }
         }
     }
 
     /// A message was left with the broker. What an earlier run was told of the same stream may be lost, and of a later one, which
-    /// may continue it: the next run knows, or the next connection.
+    /// may continue it: the next run knows.
     pub(super) fn left(&mut self, stream: StreamId) {
         for (ended, wait) in self.recalled() {
             let is_origin = ended.continues.is_some_and(|continues| continues.origin.stream.session == stream.session);
@@ -135,18 +129,22 @@ impl LostEnds {
 
     /// A message was accepted that was sent after all of the streams that `is_older` tells.
     pub(super) fn overtaken(&mut self, is_older: impl Fn(StreamId) -> bool, now: Instant) {
-        self.recalled().filter(|(ended, _)| is_older(ended.stream)).for_each(|(_, wait)| wait.overtaken(now));
+        // What comes before SUBACK is sent by a broker that has the subscription.
+        self.clock.start(now);
+        self.recalled().filter(|(ended, _)| is_older(ended.stream)).for_each(|(_, wait)| wait.overtaken());
     }
 
     /// How long streams waited of which an earlier run was told, where that is to be written down; where `any` of it is not.
     pub(super) fn take_unrecorded(&mut self, any: bool, now: Instant) -> Vec<(StreamId, Duration)> {
-        let until = self.stall.begun().map_or(now, |since| since.min(now));
-        self.recalled().filter_map(|(ended, wait)| Some((ended.stream, wait.take_unrecorded(any, until)?))).collect()
+        let elapsed = self.elapsed(now);
+        self.recalled().filter_map(|(ended, wait)| Some((ended.stream, wait.take_unrecorded(any, elapsed)?))).collect()
     }
 
-    /// Nothing can come from the broker from now on, or something can again; the time between does not count.
-    pub(super) fn set_stalled(&mut self, stalled: bool, now: Instant) {
-        self.stall.set(stalled, now, self.waiting.values_mut().filter_map(|(_, wait)| wait.since_mut()));
+    /// Whether messages can come from the broker from now on.
+    pub(super) fn set_supply(&mut self, supply: Supply, now: Instant) {
+        self.clock.set_supply(supply, now);
+        let waiting = self.waiting.values_mut().filter_map(|(_, wait)| wait.since_mut());
+        self.stall.set(supply == Supply::Stalled, now, waiting);
     }
 
     /// Takes out a stream of which nothing more is waited for, as it waited long enough or is given up. One of which
@@ -157,10 +155,12 @@ impl LostEnds {
         given_up: GivenUp<'_>,
         is_under_way: impl Fn(&EndedStream) -> bool,
     ) -> Option<EndedStream> {
-        let is_late = |until| self.stall.has_passed(until, Duration::ZERO, now);
-        let may_go = |stream: StreamId, wait: Wait| {
-            wait.until().is_some_and(is_late) || wait.is_given_up(stream.session, given_up)
+        let is_late = |wait: Wait| match wait {
+            Wait::Told(since) => self.stall.has_passed(since, LOST_END_TIMEOUT, now),
+            Wait::Recalled(wait) => wait.until().is_some_and(|until| self.clock.has_passed(until, now)),
+            Wait::OfKill => false,
         };
+        let may_go = |stream: StreamId, wait: Wait| is_late(wait) || wait.is_given_up(stream.session, given_up);
         let mut all = self.waiting.iter();
         let due = all.find(|(stream, (ended, wait))| may_go(**stream, *wait) && !is_under_way(ended));
         let stream = *due?.0;
@@ -169,13 +169,18 @@ impl LostEnds {
 
     /// When [`LostEnds::take_due`] or [`LostEnds::take_unrecorded`] has something, if nothing comes before.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let all = self.waiting.values().flat_map(|(_, wait)| [wait.until(), wait.record_at()]);
-        self.stall.deadline(all.flatten().min(), Duration::ZERO)
+        let of_wait = |wait: &Wait| match wait {
+            Wait::Told(since) => self.stall.deadline(Some(*since), LOST_END_TIMEOUT),
+            Wait::Recalled(wait) => wait.next_at().and_then(|at| self.clock.deadline(at)),
+            Wait::OfKill => None,
+        };
+        self.waiting.values().filter_map(|(_, wait)| of_wait(wait)).min()
     }
 
     /// Whether a stream of a session waits.
     pub(super) fn involves(&self, session: SessionId) -> bool {
-        self.waiting.keys().any(|stream| stream.session == session)
+        let [first, last] = [0, u32::MAX].map(|number| StreamId { session, number });
+        self.waiting.range(first..=last).next().is_some()
     }
 }
 
@@ -202,9 +207,9 @@ mod tests {
         ends.note(vec![ended(1, 5)], Some(start));
         ends.note(vec![ended(1, 6)], Some(start + LOST_END_TIMEOUT / 2));
         assert_eq!((ends.deadline(), take(&mut ends, start)), (Some(start + LOST_END_TIMEOUT), None));
-        ends.set_stalled(true, start + LOST_END_TIMEOUT / 2);
+        ends.set_supply(Supply::Stalled, start + LOST_END_TIMEOUT / 2);
         assert_eq!((ends.deadline(), take(&mut ends, start + 5 * LOST_END_TIMEOUT)), (None, None));
-        ends.set_stalled(false, start + 5 * LOST_END_TIMEOUT);
+        ends.set_supply(Supply::Flowing, start + 5 * LOST_END_TIMEOUT);
         let late = ends.deadline().unwrap();
         assert_eq!(late, start + 5 * LOST_END_TIMEOUT + LOST_END_TIMEOUT / 2);
         assert_eq!(ends.take_due(late, GivenUp::Nothing, |_| true), None, "what is held comes first");
@@ -218,9 +223,9 @@ mod tests {
     fn of_a_stall_only_the_time_counts_in_which_a_stream_waited() {
         let start = Instant::now();
         let mut ends = LostEnds::default();
-        ends.set_stalled(true, start);
+        ends.set_supply(Supply::Stalled, start);
         ends.note(vec![ended(1, 5)], Some(start + 60 * LOST_END_TIMEOUT));
-        ends.set_stalled(false, start + 60 * LOST_END_TIMEOUT);
+        ends.set_supply(Supply::Flowing, start + 60 * LOST_END_TIMEOUT);
         assert_eq!(ends.deadline(), Some(start + 61 * LOST_END_TIMEOUT));
     }
 
@@ -243,7 +248,7 @@ mod tests {
     fn what_an_earlier_run_was_told_of_waits_for_the_broker_and_longer_whatever_ends_the_run() {
         let start = Instant::now();
         let mut ends = LostEnds::default();
-        ends.recall([1, 2].map(recalled), start);
+        assert!([1, 2].map(recalled).into_iter().all(|told| ends.recall(told, start)));
         let at_end = |ends: &mut LostEnds, now| ends.take_due(now, GivenUp::All, ALL_WRITTEN);
         let subscribed = start + 3 * RECALLED_TIMEOUT;
         assert_eq!((ends.deadline(), at_end(&mut ends, subscribed)), (None, None));
@@ -275,7 +280,7 @@ mod tests {
         let start = Instant::now();
         let second = Duration::from_secs(1);
         let mut ends = LostEnds::default();
-        ends.recall([1, 2].map(recalled), start);
+        assert!([1, 2].map(recalled).into_iter().all(|told| ends.recall(told, start)));
         ends.subscribed(start);
         let streams = [1, 2].map(|number| ended(number, 5).stream);
         let both = |time| streams.map(|stream| (stream, time)).to_vec();
@@ -285,10 +290,10 @@ mod tests {
             (ends.deadline(), ends.take_unrecorded(false, start + 5 * second / 2)),
             (Some(start + 3 * second), Vec::new())
         );
-        ends.set_stalled(true, start + 5 * second / 2);
+        ends.set_supply(Supply::Stalled, start + 5 * second / 2);
         assert_eq!(ends.take_unrecorded(false, start + 60 * second), Vec::new());
         assert_eq!(ends.take_unrecorded(true, start + 60 * second), both(5 * second / 2));
-        ends.set_stalled(false, start + 60 * second);
+        ends.set_supply(Supply::Flowing, start + 60 * second);
         ends.left(streams[0]);
         assert_eq!(
             ends.take_unrecorded(false, start + 60 * second),
@@ -306,20 +311,21 @@ mod tests {
         let count = u32::try_from(MAX_WAITING).unwrap();
         ends.note((0..count).map(|number| ended(number, 1)).collect(), Some(start));
         assert!(!ends.take_more());
+        assert!(ends.recall(recalled(0), start) && !ends.recall(recalled(count), start));
         ends.note(vec![ended(0, 2), ended(count, 1)], Some(start));
         assert!(!ends.take_more(), "there is no room yet");
         ends.subscribed(start);
         let late = start + LOST_END_TIMEOUT;
         assert_eq!(std::iter::from_fn(|| take(&mut ends, late)).count(), MAX_WAITING);
         assert!(ends.take_more() && !ends.take_more());
-        ends.recall([recalled(count)], late);
+        assert!(ends.recall(recalled(count), late));
         assert_eq!(take(&mut ends, late + RECALLED_TIMEOUT), Some(ended(count, 5)));
     }
 
     #[test]
     fn what_an_earlier_run_was_told_of_a_session_that_ends_is_not_waited_for() {
         let mut ends = LostEnds::default();
-        ends.recall([recalled(1)], Instant::now());
+        assert!(ends.recall(recalled(1), Instant::now()));
         let given_up = GivenUp::Sessions(&[[1; 8]]);
         assert_eq!(ends.take_due(Instant::now(), given_up, ALL_WRITTEN), Some(ended(1, 5)));
     }

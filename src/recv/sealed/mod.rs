@@ -29,6 +29,7 @@
 //!   streams, and of what waits here, it knows nothing.
 
 mod admissions;
+mod arrival_clock;
 mod chains;
 mod closed_streams;
 mod confirm_batch;

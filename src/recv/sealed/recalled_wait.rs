@@ -3,9 +3,9 @@
 //! The broker may keep what that run did not acknowledge, and no message says that it keeps nothing. There are two signs that it
 //! does not: it could send, and nothing of the stream came; and something came that its sender sent later, which a broker that
 //! keeps the order sends later. Runs may be short, so both count on in the next run. What comes of the stream begins the
-//! wait anew.
+//! wait anew. What is left of it with the broker ends the wait in this run: only the next one knows more.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::reorder_buffer::REORDER_TIMEOUT;
 
@@ -20,37 +20,42 @@ const RECORD_INTERVAL: Duration = Duration::from_secs(1);
 /// The wait for one stream.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RecalledWait {
-    /// How long it was until `since`.
+    /// How long it was when it began, or began anew.
     before: Duration,
-    /// Since when the broker can send, if it can.
-    since: Option<Instant>,
+    state: WaitState,
     /// How much is written down; [`Duration::MAX`] if that is too much.
     recorded: Duration,
     /// Something came in this run that was sent later.
     is_credited: bool,
 }
 
-impl RecalledWait {
-    /// Earlier runs waited for so long.
-    pub(super) fn new(waited: Duration) -> Self {
-        Self { before: waited, since: None, recorded: waited, is_credited: false }
-    }
+/// Whether a wait goes on in this run.
+#[derive(Clone, Copy, Debug)]
+enum WaitState {
+    /// It began, or began anew, at this time of the [`ArrivalClock`](super::arrival_clock::ArrivalClock).
+    Since(Duration),
+    /// Something of the stream is left with the broker for another run: whatever comes, this one knows no more of it.
+    Left,
+}
 
-    /// The broker sends what it keeps from now on.
-    pub(super) fn subscribed(&mut self, now: Instant) {
-        self.since.get_or_insert(now);
+impl RecalledWait {
+    /// Earlier runs waited for so long. All times are those of the [`ArrivalClock`](super::arrival_clock::ArrivalClock).
+    pub(super) fn new(waited: Duration, now: Duration) -> Self {
+        Self { before: waited, state: WaitState::Since(now), recorded: waited, is_credited: false }
     }
 
     /// Something of the stream came: the rest may follow.
-    pub(super) fn restart(&mut self, now: Instant) {
+    pub(super) fn restart(&mut self, now: Duration) {
         self.begin_anew();
-        self.since = self.since.map(|_| now);
+        if let WaitState::Since(since) = &mut self.state {
+            *since = now;
+        }
     }
 
-    /// Something of the stream is left with the broker, which sends it again on the next connection.
+    /// Something of the stream is left with the broker, which sends it again to the next run.
     pub(super) fn left(&mut self) {
         self.begin_anew();
-        self.since = None;
+        self.state = WaitState::Left;
     }
 
     fn begin_anew(&mut self) {
@@ -61,34 +66,38 @@ impl RecalledWait {
     }
 
     /// Something came that was sent later.
-    pub(super) fn overtaken(&mut self, now: Instant) {
-        if !std::mem::replace(&mut self.is_credited, true) {
+    pub(super) fn overtaken(&mut self) {
+        if matches!(self.state, WaitState::Since(_)) && !std::mem::replace(&mut self.is_credited, true) {
             self.before += LATER_CREDIT;
-            // What comes before SUBACK is sent by a broker that has the subscription.
-            self.subscribed(now);
         }
     }
 
-    pub(super) fn since_mut(&mut self) -> Option<&mut Instant> {
-        self.since.as_mut()
-    }
-
     /// When it is over, if nothing comes before.
-    pub(super) fn until(&self) -> Option<Instant> {
-        self.since.map(|since| since + RECALLED_TIMEOUT.saturating_sub(self.before))
+    pub(super) fn until(&self) -> Option<Duration> {
+        self.at(RECALLED_TIMEOUT)
     }
 
-    /// When so much of it is not written down that it is to be.
-    pub(super) fn record_at(&self) -> Option<Instant> {
-        let next = self.recorded.saturating_add(RECORD_INTERVAL).min(RECALLED_TIMEOUT);
-        self.since.map(|since| since + next.saturating_sub(self.before))
+    /// When it is over, or so much of it is not written down that it is to be.
+    pub(super) fn next_at(&self) -> Option<Duration> {
+        self.at(self.recorded.saturating_add(RECORD_INTERVAL).min(RECALLED_TIMEOUT))
+    }
+
+    /// When it has lasted this long.
+    fn at(&self, waited: Duration) -> Option<Duration> {
+        match self.state {
+            WaitState::Since(since) => Some(since + waited.saturating_sub(self.before)),
+            WaitState::Left => None,
+        }
     }
 
     /// How long the wait was, if that is to be written down: where it began anew, or much was added, or `any` was. It counts as
     /// written down from now on.
-    pub(super) fn take_unrecorded(&mut self, any: bool, now: Instant) -> Option<Duration> {
-        let waited = self.before + self.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
-        let waited = waited.min(RECALLED_TIMEOUT);
+    pub(super) fn take_unrecorded(&mut self, any: bool, now: Duration) -> Option<Duration> {
+        let added = match self.state {
+            WaitState::Since(since) => now.saturating_sub(since),
+            WaitState::Left => Duration::ZERO,
+        };
+        let waited = (self.before + added).min(RECALLED_TIMEOUT);
         let least = if any { Duration::from_millis(1) } else { RECORD_INTERVAL };
         let is_due = waited < self.recorded || waited >= self.recorded.saturating_add(least);
         is_due.then(|| {

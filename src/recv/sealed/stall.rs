@@ -24,11 +24,6 @@ impl Stall {
         }
     }
 
-    /// Since when nothing can arrive.
-    pub(super) fn begun(&self) -> Option<Instant> {
-        self.since
-    }
-
     /// Whether what waits since then has waited long enough.
     pub(super) fn has_passed(&self, since: Instant, timeout: Duration, now: Instant) -> bool {
         self.since.is_none() && now >= since + timeout

@@ -70,11 +70,12 @@ impl<'a> Run<'a> {
 
     /// Nothing more is waited for where `was_held`.
     fn take(&mut self, payload: &bytes::Bytes, was_held: bool) -> Disposition {
-        let receipt = Receipt::of(Qos::AtLeastOnce, 1);
-        let payload = payload.clone();
-        let message =
-            Message { topic: String::new(), payload, qos: Qos::AtLeastOnce, retain: false, dup: false, receipt };
-        self.streams.receive_sealed(message, was_held, self.now).unwrap()
+        self.streams.receive_sealed(from_broker(payload), was_held, self.now).unwrap()
+    }
+
+    /// What becomes of a message that comes from the broker.
+    fn receive(&mut self, payload: &bytes::Bytes) -> Disposition {
+        self.streams.receive(from_broker(payload), self.now).unwrap()
     }
 
     fn accept(&mut self, payload: &bytes::Bytes, was_held: bool) -> Delivery {
@@ -140,6 +141,11 @@ impl<'a> Run<'a> {
         received.log.wills.clear();
         received.recall_lost_ends(self.now).unwrap();
     }
+}
+
+fn from_broker(payload: &bytes::Bytes) -> Message {
+    let (payload, receipt) = (payload.clone(), Receipt::of(Qos::AtLeastOnce, 1));
+    Message { topic: String::new(), payload, qos: Qos::AtLeastOnce, retain: false, dup: false, receipt }
 }
 
 /// A stream that continues another one, from this position on.

@@ -3,6 +3,7 @@
 //! not later than their sessions are deleted.
 
 use super::*;
+use crate::recv::incoming::Supply;
 
 /// Less than a run waits for what an earlier one was told of, and more than one waits that is told itself.
 const SHORT: Duration = Duration::from_secs(6);
@@ -36,7 +37,7 @@ fn all_come(run: &mut Run<'_>, messages: &[bytes::Bytes]) {
 fn a_run_that_never_reaches_the_broker_reports_nothing_of_what_an_earlier_one_left_there() {
     reports_nothing_of_what_was_left(|run| {
         run.restart_without_broker();
-        run.streams.set_stalled(true, run.now);
+        run.streams.set_supply(Supply::Stalled, run.now);
         run.now += 100 * SHORT;
         assert!(run.next().is_none() && run.streams.received.lost_ends.deadline().is_none());
     });
@@ -214,6 +215,89 @@ fn what_runs_that_follow_one_stream_see_and_leave_is_not_lost() {
     assert_eq!(run.lost(), 0);
     run.once = false;
     all_come(&mut run, &messages);
+}
+
+/// A later stream that continues the one that the run follows, or another connection, does not end that.
+#[test]
+fn what_a_run_has_left_is_not_lost_in_it_whatever_comes_after_that() {
+    let report = silent();
+    let mut run = Run::new(&report);
+    run.follow_one(true);
+    let mut left = run.sender(0);
+    let messages = [(); 2].map(|()| message(&mut left));
+    let mut followed = run.sender(1);
+    followed.begin_with(Preamble { ended: vec![told(&left, 2, None)], ..Preamble::default() });
+    let written = run.accept(&message(&mut followed), false);
+    run.write(written);
+    run.restart();
+    // An earlier run knows its stream, so that it says nothing of what is left.
+    let written = run.accept(&message(&mut followed), false);
+    run.write(written);
+    assert!(messages.iter().all(|message| matches!(run.take(message, false), Disposition::Leave(_))));
+    let mut later = continuing(&run, 2, &followed, 2);
+    let written = run.accept(&message(&mut later), false);
+    run.write(written);
+    for _ in 0..2 {
+        run.now += 20 * SHORT;
+        run.write_all();
+        assert_eq!(run.lost(), 0);
+        run.streams.disconnected();
+        run.streams.subscribed(run.now);
+    }
+    run.streams.close(run.now).unwrap();
+    run.once = false;
+    all_come(&mut run, &messages);
+    assert_eq!(run.lost(), 0);
+}
+
+/// A broker may send no more than is unacknowledged. What comes shows that it could send until then.
+#[test]
+fn while_something_is_unacknowledged_only_the_time_until_the_last_message_counts() {
+    let report = silent();
+    for once in [false, true] {
+        let mut run = Run::new(&report);
+        let messages = left_by_once(&mut run);
+        run.once = once;
+        run.restart();
+        let mut other = run.sender(1);
+        other.begin_with(Preamble { ended: vec![told(&run.sender(0), 2, None)], ..Preamble::default() });
+        let repeated = message(&mut other);
+        for turn in 1..=3 {
+            run.streams.set_supply(Supply::Doubtful, run.now);
+            run.now += SHORT / 2;
+            let _ = run.receive(&repeated);
+            run.write_all();
+            run.now += 20 * SHORT;
+            run.write_all();
+            // What is acknowledged says nothing of the time before.
+            run.streams.set_supply(Supply::Flowing, run.now);
+            run.write_all();
+            assert_eq!(run.lost(), 0, "once: {once}, turn {turn}");
+        }
+        run.streams.set_supply(Supply::Doubtful, run.now);
+        run.now += SHORT / 2;
+        let _ = run.receive(&repeated);
+        run.write_all();
+        assert_eq!(run.lost(), 2, "once: {once}");
+        drop(messages);
+    }
+}
+
+/// It may be more than one run can wait for, which would then never wait for others.
+#[test]
+fn what_cannot_be_reported_is_not_waited_for() {
+    let report = silent();
+    let (mut run, _) = Run::of_sessions(&report, &[1, 2]);
+    let mut confirmed = run.sender(0).ask_for_confirms();
+    let written = run.accept(&message(&mut confirmed), false);
+    run.write(written);
+    let mut teller = run.sender(1);
+    teller.begin_with(Preamble { ended: vec![told(&confirmed, 1, None)], ..Preamble::default() });
+    let written = run.accept(&message(&mut teller), false);
+    run.write(written);
+    run.restart();
+    assert_eq!(run.streams.received.log.state().told().count(), 1);
+    assert!(!run.streams.received.lost_ends.involves(run.device.id));
 }
 
 /// A run with `--once` of which the first stream is under the newer of two sessions, and tells of two messages of the older one,

@@ -18,8 +18,6 @@ use crate::{Error, Exit, Result};
 
 /// Most bytes that are written to the spool before some are published.
 const MAX_WRITTEN_PER_TURN: usize = 1 << 20;
-/// Where the disk has no room for all that was read, it is tried with half as much, and so on, down to this many bytes.
-const MIN_PIECE_LEN: usize = 512;
 /// Time between two attempts to take a lock that another run was asked to release.
 pub(super) const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -104,18 +102,18 @@ impl<'a> Intake<'a> {
             self.is_refused = next.is_err();
             return next.map(|()| true);
         }
-        let (appended, written) = self.append(store, records)?;
+        let (appended, len) = self.append(store, records)?;
         let is_written = matches!(appended, Appended::Records(_));
         self.blocked = Some(appended).filter(|_| !is_written);
         match appended {
             Appended::Records(count) => {
-                self.unwritten.advance(written);
-                self.times.take(written);
+                self.unwritten.advance(len);
+                self.times.take(len);
                 self.cutter.advance(count);
                 self.end_full_disk();
             }
             Appended::DiskFull => {
-                let purpose = format!("write {} to", count(self.unwritten(), "byte"));
+                let purpose = format!("write {} to", count(len as u64, "byte"));
                 self.report_full_disk(&purpose, store.path(), now);
             }
             Appended::Full | Appended::Busy => {}
@@ -123,10 +121,10 @@ impl<'a> Intake<'a> {
         Ok(is_written)
     }
 
-    /// Appends these records, which are all that was read; on a disk without room for that, fewer or shorter ones. Returns how
-    /// many bytes of what was read are in those that are written, too.
+    /// Appends these records, which are all that was read; on a disk without room for that, fewer or shorter ones. Also returns
+    /// how many bytes of what was read are in those that are written, or in those that were tried last.
     fn append<'b>(&'b self, store: &mut dyn RecordStore, all: Vec<&'b [u8]>) -> Result<(Appended, usize)> {
-        let (mut records, mut len) = (all, self.unwritten.len());
+        let mut records = all;
         loop {
             let mut offset = 0;
             let with_times = records.iter().map(|bytes| {
@@ -138,13 +136,23 @@ impl<'a> Intake<'a> {
             if let Appended::Records(count) = appended {
                 return Ok((appended, records[..count].iter().map(|record| record.len()).sum()));
             }
-            len /= 2;
-            let (shorter, _) = self.cutter.cut(&self.unwritten[..len], false);
-            if appended != Appended::DiskFull || len < MIN_PIECE_LEN || shorter.is_empty() {
-                return Ok((appended, 0));
-            }
-            records = shorter;
+            let fewer = if appended == Appended::DiskFull { self.fewer(&records) } else { None };
+            let Some(fewer) = fewer else { return Ok((appended, offset)) };
+            records = fewer;
         }
+    }
+
+    /// The records in the first half of what these are cut from, or else the first line alone; `None` if that is all there is.
+    fn fewer(&self, records: &[&[u8]]) -> Option<Vec<&[u8]>> {
+        let len: usize = records.iter().map(|record| record.len()).sum();
+        let (half, _) = self.cutter.cut(&self.unwritten[..len / 2], false);
+        if !half.is_empty() {
+            return Some(half);
+        }
+        let first = records.first()?.len();
+        let newline = self.unwritten[..first].iter().position(|byte| *byte == b'\n');
+        let line = newline.map_or(first, |at| at + 1);
+        (line < len).then(|| vec![&self.unwritten[..line]])
     }
 
     fn report_full_disk(&mut self, purpose: &str, path: &Path, now: Instant) {
@@ -238,5 +246,83 @@ impl<'a> Intake<'a> {
     /// Whether all of standard input was read, and is in the spool.
     pub(super) fn is_done(&self) -> bool {
         self.input.at_end() && self.unwritten.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Level;
+    use crate::report::tests::Said;
+    use crate::send::record_check::RecordCheck;
+    use crate::spool::Record;
+    use crate::stdio::Split;
+
+    /// A spool on a disk with room for so many bytes of records, and what was written to it.
+    struct SmallDisk {
+        room: usize,
+        written: Vec<Vec<u8>>,
+    }
+
+    impl RecordStore for SmallDisk {
+        fn path(&self) -> &Path {
+            Path::new("spool")
+        }
+
+        fn free_bytes(&self, _records: usize) -> usize {
+            usize::MAX
+        }
+
+        fn is_unfinished(&self) -> bool {
+            false
+        }
+
+        fn append(&mut self, records: &[Record<'_>]) -> Result<Appended> {
+            let len: usize = records.iter().map(|record| record.bytes.len()).sum();
+            if len > self.room {
+                return Ok(Appended::DiskFull);
+            }
+            self.room -= len;
+            self.written.extend(records.iter().map(|record| record.bytes.to_vec()));
+            Ok(Appended::Records(records.len()))
+        }
+    }
+
+    /// What is written of what was read, where the disk has this room, and what the user is told.
+    fn written(split: Split, read: &[u8], room: usize) -> (Vec<Vec<u8>>, String) {
+        let said = Said::default();
+        let report = Reporter::to("sts-send", Level::Info, Box::new(said.clone()));
+        let mut cutter = Cutter::new(split, RecordCheck::AnyBytes);
+        cutter.limit(1 << 20);
+        let mut intake = Intake::new(Input::stdin().unwrap(), cutter, ReadTimes::new(false, &report), &report);
+        intake.unwritten.extend_from_slice(read);
+        let mut disk = SmallDisk { room, written: Vec::new() };
+        while intake.write(&mut disk, Instant::now()).unwrap() && intake.unwritten() > 0 {}
+        (disk.written, said.take())
+    }
+
+    #[test]
+    fn a_line_longer_than_half_of_what_was_read_is_written_alone_and_the_rest_waits_for_its_length() {
+        let line = |len: usize| [&vec![b'x'; len - 1][..], b"\n"].concat();
+        for split in [Split::Lines, Split::Each] {
+            for [first, second] in [[38_000, 20_000], [700, 200], [3, 2]] {
+                let read = [line(first), line(second)].concat();
+                let (records, said) = written(split, &read, first + 1);
+                assert_eq!(records, [line(first)]);
+                assert!(said.contains(&format!("space to write {second} bytes to the spool spool")), "{said}");
+                let (records, said) = written(split, &read, first - 1);
+                assert!(records.is_empty());
+                assert!(said.contains(&format!("space to write {first} bytes to the spool spool")), "{said}");
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_without_lines_are_written_as_far_as_there_is_room() {
+        for room in [0, 1, 300, 5_000] {
+            let (records, said) = written(Split::Binary, &[7; 9_000], room);
+            assert_eq!(records.concat().len(), room);
+            assert!(said.contains("space to write 1 byte to the spool spool"), "{said}");
+        }
     }
 }

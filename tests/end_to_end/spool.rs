@@ -432,8 +432,11 @@ fn a_disk_that_is_smaller_than_a_message_takes_shorter_ones() {
         command.args(["-rm", "sh", "-c", script]).arg(&spool).arg(tool.get_program()).args(tool.get_args());
         command.current_dir(pair.master.path());
         command.env("STS_CONFIG_DIR", pair.master.config_dir()).env("STS_RUNTIME_DIR", pair.master.runtime_dir());
-        Process::spawn_with(command, readings(1_000)).wait().succeeded();
-        receiver.wait().succeeded().wrote(&readings(1_000));
+        // The first line is longer than half of what is read at once.
+        let line = |len: usize| [&vec![b'x'; len - 1][..], b"\n"].concat();
+        let input = [line(38_000), line(20_000), readings(1_000)].concat();
+        Process::spawn_with(command, input.clone()).wait().succeeded();
+        receiver.wait().succeeded().wrote(&input);
     }
 }
 

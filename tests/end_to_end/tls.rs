@@ -466,6 +466,34 @@ fn a_run_goes_on_with_the_ticket_of_the_one_before_it() {
     }
 }
 
+/// It has given up access to most files by then.
+#[test]
+fn a_run_that_connects_again_takes_its_ticket_out_of_the_file() {
+    use HandshakeKind::{Full, Resumed};
+
+    let authority = Authority::new();
+    let config = server_config(&authority.sign("broker", Kind::Good), |config| config.send_tls13_tickets = 1);
+    let (seen, kinds) = mpsc::channel();
+    let server = Server::start(move |number, mut stream| {
+        let mut tls = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+        if tls.complete_io(&mut stream).is_ok() {
+            let mut tls = rustls::Stream::new(&mut tls, &mut stream);
+            let _ = tls.read(&mut [0; 4096]).unwrap();
+            tls.write_all(&CONNACK).unwrap();
+            seen.send(tls.conn.handshake_kind().unwrap()).unwrap();
+            // The first ones are closed at once.
+            while number >= 2 && tls.read(&mut [0; 4096]).is_ok_and(|count| count > 0) {}
+        }
+    });
+    let device = device(server.port(), &[("ca_file", text(&authority.file())), ("qos", "0")]);
+    let mut sender = Process::spawn(device.send(&[LINK]));
+    let kinds: Vec<_> = kinds.iter().take(3).collect();
+    assert_eq!(kinds, [Full, Resumed, Resumed]);
+    sender.close_stdin();
+    sender.wait().succeeded();
+    assert!(device.runtime_dir().join("gateway@tls").exists(), "for the next run");
+}
+
 /// A renewed authority, and a pin: the ticket was for what was trusted before.
 #[test]
 fn a_ticket_does_not_outlive_the_trust_that_it_came_from() {

@@ -356,3 +356,84 @@ fn the_next_run_resumes_at_each_node_of_a_cluster() {
         assert_eq!(nodes.each_ref().map(|(host, config)| connect_to(host, &run, config)), expected);
     }
 }
+
+/// Notes the tickets that clients offer.
+#[derive(Debug)]
+struct NotingTicketer {
+    inner: Arc<dyn rustls::server::ProducesTickets>,
+    offered: Mutex<Vec<Vec<u8>>>,
+}
+
+impl rustls::server::ProducesTickets for NotingTicketer {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.inner.lifetime()
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        self.inner.encrypt(plain)
+    }
+
+    fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
+        self.offered.lock().unwrap().push(ticket.to_vec());
+        self.inner.decrypt(ticket)
+    }
+}
+
+/// A broker that sends so many tickets at a time, and those that clients offer.
+fn noting(tickets: usize) -> (Arc<ServerConfig>, Arc<NotingTicketer>) {
+    let inner = rustls::crypto::ring::Ticketer::new().unwrap();
+    let noted = Arc::new(NotingTicketer { inner, offered: Mutex::default() });
+    let mut config = broker_for_tests(0x1301, &tap::provider(), TOKEN);
+    config.ticketer = Arc::clone(&noted) as _;
+    config.send_tls13_tickets = tickets;
+    (Arc::new(config), noted)
+}
+
+/// The tickets that were offered, none of them twice.
+fn offered_once(noted: &NotingTicketer) -> usize {
+    let offered = noted.offered.lock().unwrap();
+    let different: std::collections::HashSet<_> = offered.iter().collect();
+    assert_eq!(different.len(), offered.len(), "a ticket is offered twice");
+    offered.len()
+}
+
+#[test]
+fn no_ticket_is_used_twice_by_two_runs_of_a_link() {
+    for tickets in [1, 2, 3] {
+        let dir = tempfile::tempdir().unwrap();
+        let place = TicketPlace { dir: dir.path().join("run"), name: "tickets".to_owned() };
+        let (config, noted) = noting(tickets);
+        let runs = [(); 2].map(|()| {
+            let mut run = layer();
+            run.options.tickets = Some(place.clone());
+            run
+        });
+        for run in [0, 1, 0, 0, 1, 1, 0, 1] {
+            connect_again(&runs[run], &config);
+        }
+        assert_eq!(offered_once(&noted), 7, "each connection but the first continues from an earlier one");
+    }
+}
+
+#[test]
+fn the_run_after_a_power_cut_uses_no_ticket_that_the_run_before_used() {
+    for tickets in [1, 2] {
+        let dir = tempfile::tempdir().unwrap();
+        let place = TicketPlace { dir: dir.path().join("run"), name: "tickets".to_owned() };
+        let (config, noted) = noting(tickets);
+        let mut run = layer();
+        run.options.tickets = Some(place.clone());
+        connect_again(&run, &config);
+        // The power fails before the tickets of the next connection are read.
+        let node = Node { host: "localhost".to_owned(), port: 1 };
+        let mut transport = run.connect(Box::new(in_memory(&config, usize::MAX).0), &node).unwrap();
+        while transport.handshake().is_pending() {}
+        transport.flush().unwrap();
+        connect_once(&place, &config);
+        assert_eq!(offered_once(&noted), tickets);
+    }
+}

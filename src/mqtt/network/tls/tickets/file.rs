@@ -29,19 +29,19 @@ pub(super) fn take(place: &TicketPlace, binding: &[u8; 32], now: u64) -> Result<
     Ok(Some(record))
 }
 
-/// Puts in a record in place of the one of its node; of too many, the oldest goes. If another process has the file at this
-/// moment, nothing is done: what that writes is as good, or the next run does a full handshake.
+/// Puts in a record in place of the one of its node; of too many, the oldest goes. False if another process has the file at this
+/// moment, and nothing is done: what that writes is as good, or the next run does a full handshake.
 ///
 /// # Errors
 /// As [`take`].
-pub(super) fn put(place: &TicketPlace, record: Record, now: u64) -> Result<()> {
+pub(super) fn put(place: &TicketPlace, record: Record, now: u64) -> Result<bool> {
     let dir = Dir::create(&place.dir, Guard::Private)?;
-    let Some(lock) = try_lock(&dir, place)? else { return Ok(()) };
+    let Some(lock) = try_lock(&dir, place)? else { return Ok(false) };
     let mut records = read(&dir, place, now)?;
     records.retain(|known| known.binding != record.binding);
     records.push(record);
     records.drain(..records.len().saturating_sub(MAX_NODES));
-    write(&dir, &lock, place, &records)
+    write(&dir, &lock, place, &records).map(|()| true)
 }
 
 fn try_lock(dir: &Dir, place: &TicketPlace) -> Result<Option<Lock>> {
@@ -150,7 +150,7 @@ mod tests {
         put(&place, of_node(1, 1), NOW).unwrap();
         let dir = Dir::open(&place.dir, Guard::Private).unwrap().unwrap();
         let lock = try_lock(&dir, &place).unwrap().unwrap();
-        put(&place, of_node(1, 2), NOW).unwrap();
+        assert!(!put(&place, of_node(1, 2), NOW).unwrap());
         assert_eq!(taken(&place, 1), None);
         drop(lock);
         assert_eq!(taken(&place, 1), Some(1));

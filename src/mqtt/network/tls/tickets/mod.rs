@@ -1,7 +1,8 @@
 //! Tickets to resume TLS sessions, without certificates: those of this run, and of the run before it.
 //!
-//! A ticket is used once. Those of the run before are in a file of the runtime directory (`file.rs`), one for each node: the run
-//! that takes one out may use it, and puts in what the broker sends then. It is bound to the node, the files and the options.
+//! A ticket is used once. The newest one for each node is in a file of the runtime directory (`file.rs`), and nowhere else: the
+//! run that takes it out may use it, be it the one that put it in, and puts in what the broker sends then. Others that the
+//! broker sends are for this run. A ticket is bound to the node, the files and the options.
 //! Tickets that follow one another are good for a day after the full handshake in which the certificate was checked
 //! (`record.rs`). Nothing here ends a run: without a ticket there is a full handshake.
 //!
@@ -46,12 +47,12 @@ pub(super) struct Tickets {
 
 #[derive(Default)]
 struct Kept {
-    /// The last one is the newest.
+    /// Those that are in no file; the last one is the newest.
     tickets: VecDeque<Ticket<Tls13ClientSessionValue>>,
     tls12: Option<Ticket<Tls12ClientSessionValue>>,
     group: Option<NamedGroup>,
-    /// What is to be in the file.
-    unsaved: Option<Record>,
+    /// What is to be in the file, and the same for this run until it is there.
+    unsaved: Option<(Record, Ticket<Tls13ClientSessionValue>)>,
     /// How often this connection has written one down.
     saves: usize,
     /// What is known of the check that this connection rests on.
@@ -82,6 +83,21 @@ fn now() -> u64 {
     UnixTime::now().as_secs()
 }
 
+impl Kept {
+    /// Forgets those whose check of the certificate no longer counts.
+    fn forget_stale(&mut self) {
+        self.tickets.retain(|ticket| counts(ticket.checked, now()));
+    }
+
+    /// This run may use the ticket: no other one can.
+    fn keep(&mut self, ticket: Ticket<Tls13ClientSessionValue>) {
+        if self.tickets.len() == MAX_TICKETS {
+            self.tickets.pop_front();
+        }
+        self.tickets.push_back(ticket);
+    }
+}
+
 impl Tickets {
     pub(super) fn new(place: Option<TicketPlace>, binding: [u8; 32]) -> Self {
         Self { place, binding, kept: Mutex::default() }
@@ -91,11 +107,15 @@ impl Tickets {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection begins: takes up the ticket of an earlier run, if this one has none yet.
+    /// A connection begins: takes up the ticket in the file, if this run has none that is in no file.
     pub(super) fn take_up(&self, config: &ClientConfig, verifier: &BrokerVerifier, name: &ServerName<'static>) {
         tap::forget();
         let mut kept = self.kept();
         (kept.saves, kept.check) = (0, Check::default());
+        if let Some((_, ticket)) = kept.unsaved.take() {
+            kept.keep(ticket);
+        }
+        kept.forget_stale();
         let has_ticket = !kept.tickets.is_empty();
         drop(kept);
         if !has_ticket
@@ -103,7 +123,7 @@ impl Tickets {
             && let Ok(Some(record)) = file::take(place, &self.binding, now())
             && let Some(ticket) = stand_in::recreate(&record, config, verifier, name)
         {
-            self.kept().tickets.push_back(Ticket { value: ticket, checked: record.checked });
+            self.kept().keep(Ticket { value: ticket, checked: record.checked });
         }
     }
 
@@ -121,9 +141,11 @@ impl Tickets {
         kept.saves += 1;
         let unsaved = kept.unsaved.take();
         drop(kept);
-        if let (Some(record), Some(place)) = (unsaved, &self.place) {
-            // The next run then does a full handshake.
-            let _ = file::put(place, record, now());
+        if let (Some((record, ticket)), Some(place)) = (unsaved, &self.place)
+            // After an error it may be in the file, and then another run may use it. Without it there is a full handshake.
+            && let Ok(false) = file::put(place, record, now())
+        {
+            self.kept().keep(ticket);
         }
     }
 }
@@ -167,7 +189,7 @@ impl ClientSessionStore for Tickets {
             && self.place.is_some()
             && new.ticket.len() <= MAX_TICKET_LEN
         {
-            kept.unsaved = Some(Record {
+            let record = Record {
                 binding: self.binding,
                 suite: value.suite().common.suite.into(),
                 checked,
@@ -176,17 +198,18 @@ impl ClientSessionStore for Tickets {
                 age_add: new.age_add,
                 secret,
                 ticket: new.ticket,
-            });
+            };
+            if let Some((_, older)) = kept.unsaved.replace((record, Ticket { value, checked })) {
+                kept.keep(older);
+            }
+        } else {
+            kept.keep(Ticket { value, checked });
         }
-        if kept.tickets.len() == MAX_TICKETS {
-            kept.tickets.pop_front();
-        }
-        kept.tickets.push_back(Ticket { value, checked });
     }
 
     fn take_tls13_ticket(&self, _name: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
         let mut kept = self.kept();
-        kept.tickets.retain(|ticket| counts(ticket.checked, now()));
+        kept.forget_stale();
         let Ticket { value, checked } = kept.tickets.pop_back()?;
         kept.check.offered = Some(checked);
         Some(value)

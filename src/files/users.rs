@@ -73,7 +73,7 @@ fn name_in(passwd: &str, uid: u32) -> Option<String> {
 impl Lists {
     /// Whether nobody but a user and root is in a group, where `is_member` says whether this process is.
     fn is_alone(&self, uid: u32, gid: u32, is_member: impl Fn(u32) -> bool) -> bool {
-        let mut ours = Vec::new();
+        let (mut ours, mut is_our_own) = (Vec::new(), false);
         for line in self.passwd.lines() {
             let mut fields = line.split(':');
             let (Some(name), Some(user), Some(primary)) = (fields.next(), fields.nth(1), fields.next()) else {
@@ -81,6 +81,7 @@ impl Lists {
             };
             if user.parse() == Ok(uid) || user == "0" {
                 ours.push(name);
+                is_our_own |= user.parse() == Ok(uid) && primary.parse() == Ok(gid);
             } else if primary.parse() == Ok(gid) {
                 return false;
             }
@@ -90,6 +91,10 @@ impl Lists {
         if of_gid.is_empty() && !self.group.is_empty() {
             // Of a container, whose user and groups are numbers that its image does not list.
             return is_member(gid) && !self.are_elsewhere();
+        }
+        if self.are_elsewhere() && !is_our_own {
+            // A directory service can give it to its own users as their primary group, of which group(5) says nothing.
+            return false;
         }
         let members = of_gid.iter().filter_map(|fields| fields.get(3)).flat_map(|list| list.split(','));
         members.map(str::trim).all(|member| member.is_empty() || ours.contains(&member))
@@ -133,14 +138,19 @@ mod tests {
     }
 
     #[test]
-    fn a_group_that_is_not_listed_is_ours_if_we_are_in_it_and_no_directory_service_may_know_it() {
+    fn a_directory_service_may_know_members_of_a_group_that_no_list_names() {
         let alone = |name_services| is_alone(PASSWD, GROUP, name_services, 7777);
         assert!(alone("") && alone("group: files systemd\nhosts: dns\n") && alone("# group: ldap"));
         assert!(!is_alone(PASSWD, GROUP, "", 7778), "its members are others");
         for service in ["group: files sss", "passwd:ldap", "group: files [SUCCESS=merge] sss", " initgroups :winbind"] {
             assert!(!alone(service), "{service}");
         }
-        assert!(is_alone(PASSWD, GROUP, "group: files sss", 900), "a group that is listed has the members of the list");
+        assert!(is_alone(PASSWD, GROUP, "group: files sss", 900), "the user's own");
+        assert!(
+            !is_alone(PASSWD, GROUP, "passwd: files sss", 2000),
+            "it may be the primary group of others, which no list says"
+        );
+        assert!(is_alone(PASSWD, GROUP, "passwd: files", 2000));
     }
 
     #[test]

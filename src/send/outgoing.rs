@@ -27,8 +27,7 @@ pub(super) enum OutgoingMessage {
     /// go. Every record must be published so, since they are counted; with `retain`, the broker keeps it if it has
     /// bytes of the input.
     Record { payload: Bytes, data_len: usize },
-    /// A message of the stream that is sent for the first time, without bytes of the input: an end, or
-    /// another kind that carries none.
+    /// A message of the stream that is sent for the first time, without bytes of the input: an end, for example.
     WithoutData(Bytes),
     /// A message of the stream that is sent once more, with `--confirm`: its bytes of the input were counted when it was
     /// sent first. With `retain`, the broker keeps it if it is the newest one that has any: it may have lost it, too.
@@ -41,9 +40,8 @@ pub(super) enum OutgoingMessage {
 }
 
 impl OutgoingMessage {
-    /// A message of the stream that is sent for the first time, with so many bytes of the input: what the broker keeps of
-    /// it, and what its acknowledgement means, is decided here. `is_record` says that it takes a record of a spool to the
-    /// broker, or the last part of one.
+    /// A message of the stream that is sent for the first time, with so many bytes of the input. `is_record` says that it
+    /// takes a record of a spool to the broker, or the last part of one.
     pub(super) fn new(payload: Bytes, data_len: usize, is_record: bool) -> Self {
         match data_len {
             _ if is_record => Self::Record { payload, data_len },
@@ -395,9 +393,8 @@ mod tests {
             assert_eq!([of(0), of(1)].map(|message| message.is_value()), [false, true]);
             assert!([of(0), of(1)].iter().all(|of| matches!(of, OutgoingMessage::Record { .. }) == is_record));
         }
-        for is_newest_data in [true, false] {
-            let again = OutgoingMessage::Repeated { payload: payload.clone(), is_newest_data };
-            assert_eq!((again.is_value(), again.new_data_len()), (is_newest_data, 0));
-        }
+        let again = |is_newest_data| OutgoingMessage::Repeated { payload: payload.clone(), is_newest_data };
+        assert_eq!([true, false].map(|is_newest| again(is_newest).is_value()), [true, false]);
+        assert_eq!(again(true).new_data_len(), 0);
     }
 }

@@ -101,10 +101,10 @@ pub(crate) fn reset(stream: TcpStream) {
     drop(stream);
 }
 
-/// Forwards a connection to the broker at `port`, as a good link does.
+/// Forwards a connection to the broker at `port`, as a good link does; ends it if there is no broker at the moment.
 pub(crate) fn carry(stream: TcpStream, port: u16) {
     stream.set_read_timeout(None).unwrap();
-    let broker = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let Ok(broker) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else { return };
     let (up, down) = ((stream.try_clone().unwrap(), broker.try_clone().unwrap()), (broker, stream));
     for (mut from, mut to) in [up, down] {
         thread::spawn(move || {

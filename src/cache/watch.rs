@@ -11,7 +11,7 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::watched_file::{FileContent, WatchedFile};
-use super::{Cache, ListedSession, PeerKey, PeerSessions, StoredSession, peer_key};
+use super::{Cache, ListedSession, PeerKey, PeerSessions, SessionOrder, StoredSession, peer_key};
 use crate::crypto::schedule::Digest;
 use crate::files::{self, DirChanges, PrivateReader, WhatChanged};
 use crate::message::SessionTag;
@@ -46,8 +46,8 @@ pub struct Watch {
     /// The sessions that each file had of which others are loaded now, or listed. `None` until [`Watch::take_changes`]
     /// is called.
     changed: Option<BTreeMap<PeerKey, Vec<SessionId>>>,
-    /// [`Cache::latest_peer`], if all files are read.
-    latest_peer: Option<PeerKey>,
+    /// [`Cache::session_order`], if all files are read.
+    order: SessionOrder,
 }
 
 /// The id of a session as a number of the same order: a hundred thousand numbers are sorted faster than as many byte
@@ -155,9 +155,9 @@ impl Watch {
         self.files.get(self.by_id.get(&number(id))?)?.content.loaded()
     }
 
-    /// The alternative with which the device paired last, if that was noted.
-    pub(crate) fn latest_peer(&self) -> Option<PeerKey> {
-        self.latest_peer
+    /// In which order the sessions were agreed, as far as that was noted.
+    pub(crate) fn order(&self) -> &SessionOrder {
+        &self.order
     }
 
     /// Files that could not be read, each with the error that says why: their peers have no session.
@@ -276,17 +276,18 @@ impl Watch {
     /// [`crate::Exit::Failed`] where the directory cannot be read.
     pub(crate) fn refresh(&mut self, cache: &Cache, now: Instant, date: SystemTime) -> Result<bool> {
         self.refreshed = Some(now);
-        let changed = self.changed_peers(cache, date).and_then(|peers| self.read_changed(cache, &peers, date));
+        let changed = self.changed_peers(cache, date).and_then(|peers| {
+            // After the kernel was asked, which tells of each later note; before a session is taken over, of which nobody would be
+            // told if this failed.
+            let order = if self.reads == Reads::All { cache.session_order()? } else { SessionOrder::default() };
+            let has_changed = self.read_changed(cache, &peers, date)?;
+            Ok(std::mem::replace(&mut self.order, order) != self.order || has_changed)
+        });
         if changed.is_err() {
             // What was to be looked at is not known any more.
             self.changes = None;
         }
-        let mut has_changed = changed?;
-        if self.reads == Reads::All {
-            let latest_peer = cache.latest_peer()?;
-            has_changed |= std::mem::replace(&mut self.latest_peer, latest_peer) != latest_peer;
-        }
-        Ok(has_changed)
+        changed
     }
 
     /// Reads those of the files that changed.

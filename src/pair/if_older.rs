@@ -87,8 +87,8 @@ fn sessions_with_peer(peers: &LinkPeers, cache: &Cache) -> Result<SessionsWithPe
         let of_peer = if_readable(cache.load_peer(peer.key.fingerprint().as_bytes()))?.unwrap_or_default();
         found.push(SessionsWithPeer::of(of_peer, is_usable));
     }
-    let latest_peer = if_readable(cache.latest_peer())?.flatten();
-    let recency = |of: &SessionsWithPeer| of.current.as_ref().map(|session| recency(session, latest_peer));
+    let order = if_readable(cache.session_order())?.unwrap_or_default();
+    let recency = |of: &SessionsWithPeer| of.current.as_ref().map(|session| recency(session, &order));
     Ok(found.into_iter().max_by_key(recency).unwrap_or_default())
 }
 

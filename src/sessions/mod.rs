@@ -281,7 +281,7 @@ impl LinkSessions {
             .collect();
         usable.sort_by_key(|(_, peer)| &peer.name);
         if self.peers.are_alternatives() {
-            let recency = |session| recency(session, self.watch.latest_peer());
+            let recency = |session| recency(session, self.watch.order());
             let latest = usable.iter().map(|(session, _)| recency(session)).max();
             usable.retain(|(session, _)| Some(recency(session)) == latest);
         }

@@ -99,16 +99,38 @@ fn a_running_tool_sees_which_alternative_paired_last() {
     let (_home, cache) = cache();
     let (now, date) = (Instant::now(), SystemTime::now());
     let mut watch = Watch::new(&cache, now, date).unwrap();
-    assert_eq!(watch.latest_peer(), None);
-    for peer in [[1; 32], [2; 32], [1; 32]] {
-        cache.note_latest_peer(&peer).unwrap();
-        assert!(watch.refresh(&cache, now, date).unwrap());
-        assert_eq!(watch.latest_peer(), Some(peer_key(&peer)));
-        assert!(!watch.refresh(&cache, now, date).unwrap(), "nothing changed");
+    let mut ranks = |seeds: [u8; 3]| {
+        let changed = watch.refresh(&cache, now, date).unwrap();
+        (changed, seeds.map(|seed| watch.order().rank(session(seed).id)))
+    };
+    assert_eq!(ranks([1, 2, 3]), (false, [None; 3]));
+    for seed in [1, 2] {
+        cache.note_latest(&session(seed)).unwrap();
+        cache.store_current(&Session { peer: [seed; 32], ..session(seed) }, NOW).unwrap();
     }
+    assert_eq!(ranks([1, 2, 3]), (true, [Some(0), Some(1), None]));
+    cache.note_latest(&session(1)).unwrap();
+    assert_eq!(ranks([1, 2, 3]), (false, [Some(0), Some(1), None]), "a repeated step of the handshake");
+    cache.delete(&[1; 32], &[session(1).id]).unwrap();
+    cache.note_latest(&session(3)).unwrap();
+    assert_eq!(ranks([1, 2, 3]), (true, [None, Some(0), Some(1)]), "one that is gone is forgotten");
     fs::write(cache.dir().join("gateway@latest"), "torn").unwrap();
+    assert_eq!(ranks([1, 2, 3]), (true, [None; 3]), "then the times of the sessions count");
+}
+
+#[test]
+fn a_look_that_fails_loses_no_change() {
+    let (_home, cache) = cache();
+    let (now, date) = (Instant::now(), SystemTime::now());
+    let mut watch = Watch::new(&cache, now, date).unwrap();
+    assert!(!watch.refresh(&cache, now, date).unwrap());
+    let order = cache.dir().join("gateway@latest");
+    fs::create_dir(&order).unwrap();
+    cache.store_current(&session(1), NOW).unwrap();
+    watch.refresh(&cache, now, date).unwrap_err();
+    fs::remove_dir(&order).unwrap();
     assert!(watch.refresh(&cache, now, date).unwrap());
-    assert_eq!(watch.latest_peer(), None, "then the times of the sessions count");
+    assert_eq!(watch.sessions().count(), 1);
 }
 
 /// With what a stream continued, too, whichever process tells it.

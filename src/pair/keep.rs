@@ -60,7 +60,7 @@ impl PairRun<'_> {
         if let Purpose::Keep(keeper) = &mut self.purpose {
             keeper.round = Some(Round { until: now + ROUND_TIMEOUT, _answers: answers });
             if let Some(check) = &check {
-                keeper.moves.is_with(check.session().peer, now);
+                keeper.moves.is_with(check.session().peer, age, now);
             }
         }
         self.limit_peers(now);
@@ -93,7 +93,7 @@ impl PairRun<'_> {
         let was_missing = std::mem::take(&mut keeper.is_peer_missing);
         match outcome {
             PairOutcome::Paired(peer) => {
-                keeper.moves.is_with(*peer.key.fingerprint().as_bytes(), now);
+                keeper.moves.is_with(*peer.key.fingerprint().as_bytes(), keeper.age, now);
                 self.note_paired(&peer);
                 tell_paired(&peer, self.report);
             }

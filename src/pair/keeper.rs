@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use super::service::Service;
-use crate::backoff::Backoff;
 use crate::crypto::schedule::Digest;
 use crate::files::Lock;
 use crate::handshake::AcceptedPeers;
@@ -16,7 +15,8 @@ pub(super) struct Keeper<'a> {
     pub(super) round: Option<Round>,
     /// The peer did not answer in the last round, and the user was told.
     pub(super) is_peer_missing: bool,
-    pub(super) moves: Moves,
+    /// From before a reload, too.
+    pub(super) moves: &'a mut Moves,
 }
 
 /// The round in progress.
@@ -27,8 +27,8 @@ pub(super) struct Round {
 }
 
 impl<'a> Keeper<'a> {
-    pub(super) fn new(service: &'a mut Service, age: Age) -> Self {
-        Self { service, age, round: None, is_peer_missing: false, moves: Moves::new(age) }
+    pub(super) fn new(service: &'a mut Service, age: Age, moves: &'a mut Moves) -> Self {
+        Self { service, age, round: None, is_peer_missing: false, moves }
     }
 }
 
@@ -37,22 +37,22 @@ const MIN_STAY: Duration = Duration::from_secs(60);
 
 /// How often a device moves between alternatives. It leaves a peer that is silent, and that a broker can cause: so it stays
 /// longer after each move, and what it sends is not sent again to the one and the other for ever.
+#[derive(Default)]
 pub(super) struct Moves {
     peer: Option<Digest>,
     stays_until: Option<Instant>,
-    stay: Backoff,
+    /// The last one.
+    stay: Duration,
 }
 
 impl Moves {
-    fn new(age: Age) -> Self {
-        let longest = Duration::from_secs(age.seconds()).max(MIN_STAY);
-        Self { peer: None, stays_until: None, stay: Backoff::new(MIN_STAY, longest) }
-    }
-
-    /// The device is with this peer.
-    pub(super) fn is_with(&mut self, peer: Digest, now: Instant) {
+    /// The device is with this peer. It stays twice as long as the last time if it has moved there, and at most for the `age` at
+    /// which a session is replaced.
+    pub(super) fn is_with(&mut self, peer: Digest, age: Age, now: Instant) {
         if self.peer.replace(peer).is_some_and(|before| before != peer) {
-            self.stays_until = Some(now + self.stay.next());
+            let longest = Duration::from_secs(age.seconds()).max(MIN_STAY);
+            self.stay = self.stay.saturating_mul(2).clamp(MIN_STAY, longest);
+            self.stays_until = Some(now + self.stay);
         }
     }
 
@@ -78,22 +78,22 @@ mod tests {
         let [first, second] = [0, 1].map(|at: usize| *peers[at].key.fingerprint().as_bytes());
         let accepted: AcceptedPeers = peers.iter().cloned().collect();
         let (begin, secs) = (Instant::now(), Duration::from_secs);
-        let mut moves = Moves::new("3m".parse().unwrap());
+        let (mut moves, age) = (Moves::default(), "3m".parse().unwrap());
         let allowed = |moves: &Moves, at| moves.allowed(&accepted, begin + secs(at)).len();
-        moves.is_with(first, begin);
-        moves.is_with(first, begin);
+        moves.is_with(first, age, begin);
+        moves.is_with(first, age, begin);
         assert_eq!(allowed(&moves, 0), 2, "it has not moved");
         let mut at = 0;
         for (peer, stay) in [(second, 60), (first, 120), (second, 180), (first, 180)] {
-            moves.is_with(peer, begin + secs(at));
-            moves.is_with(peer, begin + secs(at + 1));
+            moves.is_with(peer, age, begin + secs(at));
+            moves.is_with(peer, age, begin + secs(at + 1));
             assert_eq!([at, at + stay - 1, at + stay].map(|at| allowed(&moves, at)), [1, 1, 2]);
             let others = moves.allowed(&accepted, begin + secs(at));
             assert!(others.get(&peer).is_some(), "it may pair with its own again");
             at += stay;
         }
         // The one with which it is was forgotten.
-        moves.is_with(second, begin + secs(at));
+        moves.is_with(second, age, begin + secs(at));
         let left = AcceptedPeers::from_iter([peers[0].clone()]);
         assert!(moves.allowed(&left, begin + secs(at)).get(&first).is_some());
     }

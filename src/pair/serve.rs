@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::keeper::Keeper;
+use super::keeper::{Keeper, Moves};
 use super::run::{PairRun, Purpose, handshake};
 use super::service::{Duty, Service, reopen};
 use super::{default_name, party, pinned_party, pinned_peers};
@@ -55,14 +55,15 @@ pub(super) fn run_service(open: impl Fn() -> Result<Link>, duty: Duty, report: &
     let peers = service_peers(&link, duty, report)?;
     let _locks = link.create_cache()?.lock_service()?;
     let mut signals = Signals::terminations()?;
-    let mut service = Service::begin()?;
+    // Of all turns of the loop: a reload must not have a device move again at once.
+    let (mut service, mut moves) = (Service::begin()?, Moves::default());
     let mut handshake = handshake(&peers, service_party(&peers, report)?);
     let held = link.enter_sandbox(link.pairing_needs(true), report);
     let mut sessions = LinkSessions::new(peers, link.create_cache()?);
     loop {
         let purpose = match duty {
             Duty::Serve => Purpose::Serve(&mut service),
-            Duty::Keep(age) => Purpose::Keep(Keeper::new(&mut service, age)),
+            Duty::Keep(age) => Purpose::Keep(Keeper::new(&mut service, age, &mut moves)),
         };
         let mut run = PairRun::begin(&link, report, sessions, handshake, purpose, None, signals)?;
         let outcome = run.run();

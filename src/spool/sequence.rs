@@ -1,7 +1,9 @@
 //! The sequence that the records of a spool are sealed in: it begins with one, and ends after one.
 
+use super::state::sequence_peer;
 use super::{Spool, SpooledSequence};
 use crate::Result;
+use crate::crypto::schedule::Digest;
 use crate::stream::Origin;
 
 impl Spool {
@@ -11,14 +13,14 @@ impl Spool {
         self.state.sequence.as_ref()
     }
 
-    /// Starts a sequence with the next record, in this stream: written down, synchronized, before anything is sealed in
+    /// Starts a sequence with the next record, in this stream with this peer: written down, synchronized, before anything is sealed in
     /// it.
     ///
     /// # Errors
     /// [`crate::Exit::Failed`] if the state cannot be written.
-    pub(crate) fn start_sequence(&mut self, origin: Origin, wants_confirms: bool) -> Result<()> {
-        let first_record = self.next;
-        self.set_sequence(Some(SpooledSequence { origin, first_record, wants_confirms, until: None }))
+    pub(crate) fn start_sequence(&mut self, origin: Origin, peer: &Digest, wants_confirms: bool) -> Result<()> {
+        let (peer, first_record) = (Some(sequence_peer(peer)), self.next);
+        self.set_sequence(Some(SpooledSequence { origin, peer, first_record, wants_confirms, until: None }))
     }
 
     /// Decides that the sequence ends after the last record that was read: as [`Spool::start_sequence`]. Where this run

@@ -5,11 +5,12 @@
 //!
 //! The fields are fixed: a spool with other ones needs another format number (`FORMAT` in `owner.rs`), and older versions leave
 //! it as it is. So they do with a slot that is whole and has a value that this version never writes: the other slot is older.
+//! The peer of a sequence came later, in bytes that were zeros, so earlier versions leave such a slot as it is, too.
 
 use super::damaged::{damaged, of_later_version};
 use super::segments::MAX_RECORD;
 use crate::Result;
-use crate::crypto::schedule::digest;
+use crate::crypto::schedule::{Digest, digest};
 use crate::files::{self, Dir, Lock, RandomAccessFile};
 use crate::stream::{Continues, Origin, StreamId};
 
@@ -26,6 +27,8 @@ const SUM_LEN: usize = 8;
 pub(crate) struct SpooledSequence {
     /// The stream in which it began.
     pub(crate) origin: Origin,
+    /// The peer of its streams; `None` in a file of an earlier version.
+    pub(super) peer: Option<SequencePeer>,
     /// Its first record.
     pub(crate) first_record: u64,
     /// Its messages ask for confirms.
@@ -34,7 +37,21 @@ pub(crate) struct SpooledSequence {
     pub(crate) until: Option<u64>,
 }
 
+/// The beginning of a peer's fingerprint: as much as there is room for, and enough to tell the few peers of one link apart.
+pub(super) type SequencePeer = [u8; 8];
+
+pub(super) fn sequence_peer(peer: &Digest) -> SequencePeer {
+    *peer.first_chunk().expect("a fingerprint is longer")
+}
+
 impl SpooledSequence {
+    /// Whether it is known to be with another peer, which no stream with this one may continue. The sessions do not tell: the
+    /// spool outlives them.
+    #[must_use]
+    pub(crate) fn is_with_other(&self, peer: &Digest) -> bool {
+        self.peer.is_some_and(|known| known != sequence_peer(peer))
+    }
+
     /// What a stream continues that begins with this record.
     #[must_use]
     pub(crate) fn position_of(&self, record: u64) -> Continues {
@@ -57,13 +74,17 @@ impl SpoolState {
         let mut out = Vec::with_capacity(STATE_LEN);
         out.extend_from_slice(&self.acknowledged.to_be_bytes());
         out.extend_from_slice(&self.sealed.to_be_bytes());
-        if let Some(SpooledSequence { origin, first_record, wants_confirms, until }) = &self.sequence {
+        if let Some(SpooledSequence { origin, peer, first_record, wants_confirms, until }) = &self.sequence {
             out.extend_from_slice(&[1, u8::from(*wants_confirms), u8::from(until.is_some())]);
             out.extend_from_slice(&first_record.to_be_bytes());
             out.extend_from_slice(&until.unwrap_or(0).to_be_bytes());
             out.extend_from_slice(&origin.stream.session);
             out.extend_from_slice(&origin.stream.number.to_be_bytes());
             out.extend_from_slice(&origin.salt);
+            if let Some(peer) = peer {
+                out.push(1);
+                out.extend_from_slice(peer);
+            }
         }
         out.resize(STATE_LEN, 0);
         out.try_into().expect("all of it fits")
@@ -85,10 +106,11 @@ fn spooled_sequence(rest: &mut &[u8]) -> Option<SpooledSequence> {
     let (first_record, until) = (u64::from_be_bytes(take(rest)?), u64::from_be_bytes(take(rest)?));
     let stream = StreamId { session: take(rest)?, number: u32::from_be_bytes(take(rest)?) };
     let origin = Origin { stream, salt: take(rest)? };
+    let peer = if flag(rest)? { Some(take(rest)?) } else { None };
     if first_record.max(until) > MAX_RECORD {
         return None;
     }
-    Some(SpooledSequence { origin, first_record, wants_confirms, until: has_end.then_some(until) })
+    Some(SpooledSequence { origin, peer, first_record, wants_confirms, until: has_end.then_some(until) })
 }
 
 /// Reads a byte that is 0 or 1; any other is of a format that this version does not know.
@@ -234,9 +256,10 @@ mod tests {
 
     fn states() -> Vec<SpoolState> {
         let origin = Origin { stream: StreamId { session: [3; 8], number: 9 }, salt: [4; 8] };
-        let sequence = SpooledSequence { origin, first_record: 40, wants_confirms: true, until: None };
+        let peer = Some(sequence_peer(&[5; 32]));
+        let sequence = SpooledSequence { origin, peer, first_record: 40, wants_confirms: true, until: None };
         let ends = SpooledSequence { until: Some(99), ..sequence };
-        let unconfirmed = SpooledSequence { wants_confirms: false, ..ends };
+        let unconfirmed = SpooledSequence { peer: None, wants_confirms: false, ..ends };
         let state = |sequence| SpoolState { acknowledged: 50, sealed: 90, sequence };
         vec![state(None), state(Some(sequence)), state(Some(ends)), state(Some(unconfirmed))]
     }
@@ -306,8 +329,9 @@ mod tests {
 
     #[test]
     fn a_state_with_an_unknown_tag_is_an_error_and_no_older_one_is_used() {
-        // Where the tags are in a slot: whether there is a sequence, whether it wants confirms, whether it ends.
-        for at in [16, 17, 18] {
+        // Where the tags are in a slot: whether there is a sequence, whether it wants confirms, whether it ends, and whether its
+        // peer is known.
+        for at in [16, 17, 18, 55] {
             let (_home, dir, lock) = home();
             let (mut file, _) = StateFile::open(&dir, &lock).unwrap();
             for state in states() {
@@ -351,6 +375,14 @@ mod tests {
             assert_eq!(opened.as_ref().ok(), (!is_refused).then_some(&state));
             assert!(opened.err().is_none_or(|error| error.exit() == Exit::Protocol));
         }
+    }
+
+    #[test]
+    fn a_sequence_is_with_its_peer_and_one_that_does_not_say_with_any() {
+        let [_, known, _, of_earlier_version] = states()[..] else { unreachable!() };
+        let is_with_other = |state: SpoolState, peer| state.sequence.unwrap().is_with_other(&[peer; 32]);
+        assert_eq!([5, 6].map(|peer| is_with_other(known, peer)), [false, true]);
+        assert_eq!([5, 6].map(|peer| is_with_other(of_earlier_version, peer)), [false, false]);
     }
 
     #[test]

@@ -267,6 +267,37 @@ fn a_spool_moves_with_the_device() {
     }
 }
 
+/// The spool outlives the sessions, which tell no more with whom its sequence was begun.
+#[test]
+fn a_spool_moves_with_a_device_that_was_restarted_meanwhile() {
+    let broker = Broker::start();
+    let [first, second] = [Identity::Gateway, Identity::Stranger].map(|identity| gateway(&broker, identity, "plant/+"));
+    let device = [sensor(&broker, "plant", 0)];
+    enrol(&device[0], "s0", [&first, &second], &first);
+    let options = ["--each", "--confirm", "--spool", "spool"];
+    let serving = [serve(&first), serve(&second)];
+    pair_all(&device);
+    let at_first = first.listen(&[]);
+    let mut sending = Process::spawn(device[0].send(&[&options[..], &["--timeout", "1", LINK]].concat()));
+    sending.write("to the first\n");
+    wait_until("what is for the first", || at_first.stdout() == b"to the first\n");
+    at_first.stop().succeeded();
+    sending.write("left\n");
+    sending.close_stdin();
+    sending.wait().failed(&[75], &["left in the spool"]);
+
+    device[0].lose_runtime_files();
+    hand_over(&device, &first, &second);
+    let at_second = second.listen(&[]);
+    device[0].send_all(&options, "to the second\n").succeeded();
+    let ended = at_second.stop().succeeded();
+    assert!(!ended.stderr.contains("lost") && !ended.stderr.contains("missing"), "{}", ended.stderr);
+    ended.wrote(b"left\nto the second\n");
+    for serving in serving {
+        serving.stop().succeeded();
+    }
+}
+
 /// A device with a link to each of two readers, of which only the first one has paired.
 fn two_readers(broker: &Broker) -> (Device, [Device; 2]) {
     let device = sensor(broker, READERS[0], 0);

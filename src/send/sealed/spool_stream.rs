@@ -7,7 +7,6 @@ use bytes::Bytes;
 use rand::rngs::ThreadRng;
 
 use super::{OutgoingStream, SealedStream, SealingState};
-use crate::cache::StoredSession;
 use crate::send::outgoing::SpoolStream;
 use crate::spool::Spool;
 use crate::stream::Content;
@@ -21,17 +20,15 @@ impl SealedStream {
             return Ok(false);
         }
         let stream = self.state.open_stream()?;
-        let origin = spool.sequence().map(|sequence| sequence.origin.stream.session);
-        let other =
-            |stored: &StoredSession| Some(stored.session.id) == origin && stored.session.peer != stream.session.peer;
-        if self.sessions.stored().any(other) {
+        let peer = stream.session.peer;
+        if spool.sequence().is_some_and(|sequence| sequence.is_with_other(&peer)) {
             spool.abandon_sequence()?;
         }
         match spool.sequence() {
             Some(sequence) => {
                 stream.sender.continue_sequence(sequence.position_of(spool.next()));
             }
-            None => spool.start_sequence(stream.sender.origin(), self.confirms.are_asked_for())?,
+            None => spool.start_sequence(stream.sender.origin(), &peer, self.confirms.are_asked_for())?,
         }
         Ok(true)
     }
@@ -39,10 +36,10 @@ impl SealedStream {
     /// If the stream that was entered is with another peer than the one before, the rest of the spool is another sequence.
     fn follow_peer(&mut self, spool: &mut Spool) -> Result<()> {
         let SealingState::Open(stream) = &self.state else { return Ok(()) };
-        let origin = stream.sender.position_of(0).origin;
+        let (origin, peer) = (stream.sender.position_of(0).origin, stream.session.peer);
         if spool.sequence().is_some_and(|sequence| sequence.origin != origin) {
             spool.abandon_sequence()?;
-            spool.start_sequence(origin, self.confirms.are_asked_for())?;
+            spool.start_sequence(origin, &peer, self.confirms.are_asked_for())?;
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ fn after_a_power_cut_all_is_read_again() {
     let mut spool = home.open().unwrap();
     put(&mut spool, b"a");
     put(&mut spool, b"b");
-    spool.start_sequence(at(3), true).unwrap();
+    spool.start_sequence(at(3), &PEER, true).unwrap();
     let synchronized = fs::read(home.dir().join("state")).unwrap();
     assert_eq!(read_all(&mut spool).len(), 2);
     drop(spool);
@@ -19,7 +19,7 @@ fn after_a_power_cut_all_is_read_again() {
     assert_eq!((spool.sealed_before(), spool.next()), (0, 0));
     assert_eq!(read_all(&mut spool), [b"a", b"b", b"c"]);
     spool.finish_sequence().unwrap();
-    spool.start_sequence(at(4), true).unwrap();
+    spool.start_sequence(at(4), &PEER, true).unwrap();
     assert_eq!(spool.sequence().map(|sequence| sequence.first_record), Some(3));
 }
 

@@ -154,7 +154,7 @@ fn what_waits_is_cut_anew_under_new_numbers() {
     for record in [&b"sent"[..], b"too long", b"", b"fits"] {
         put(&mut spool, record);
     }
-    spool.start_sequence(at(3), false).unwrap();
+    spool.start_sequence(at(3), &PEER, false).unwrap();
     let mut buffer = BytesMut::new();
     let limit = RecordLimit::new(4, 0);
     assert_eq!(spool.read(&mut buffer, limit).unwrap(), Found::Record(None));
@@ -254,13 +254,13 @@ fn a_record_has_one_position_in_every_run_until_the_sequence_is_over() {
     let home = Home::new();
     let mut spool = home.open().unwrap();
     put(&mut spool, b"before");
-    spool.start_sequence(at(2), true).unwrap();
+    spool.start_sequence(at(2), &PEER, true).unwrap();
     assert_eq!(read_all(&mut spool).len(), 1);
     spool.finish_sequence().unwrap();
     for record in [b"a", b"b", b"c"] {
         put(&mut spool, record);
     }
-    spool.start_sequence(at(3), true).unwrap();
+    spool.start_sequence(at(3), &PEER, true).unwrap();
     assert_eq!(read_all(&mut spool).len(), 3);
     spool.acknowledge(2).unwrap();
     assert_eq!((position(&spool), spool.sealed_before()), ((3, 3), 0));
@@ -282,7 +282,7 @@ fn a_sequence_that_is_to_end_takes_no_further_record_in_the_next_run() {
     let home = Home::new();
     let mut spool = home.open().unwrap();
     put(&mut spool, b"a");
-    spool.start_sequence(at(3), false).unwrap();
+    spool.start_sequence(at(3), &PEER, false).unwrap();
     assert_eq!(read_all(&mut spool), [b"a"]);
     spool.end_sequence().unwrap();
     drop(spool);
@@ -301,7 +301,7 @@ fn what_is_cut_anew_is_of_no_sequence() {
     let home = Home::new();
     let mut spool = home.open().unwrap();
     put(&mut spool, b"too long");
-    spool.start_sequence(at(3), true).unwrap();
+    spool.start_sequence(at(3), &PEER, true).unwrap();
     assert!(read_one(&mut spool, &mut BytesMut::new()));
     spool.rewind().unwrap();
     assert_eq!(recut(&mut spool), 1);
@@ -327,7 +327,7 @@ fn what_a_run_may_have_sealed_is_known_after_it_whether_it_was_killed_or_not() {
         for record in [&b"a"[..], b"b", b"c"] {
             put(&mut spool, record);
         }
-        spool.start_sequence(at(3), true).unwrap();
+        spool.start_sequence(at(3), &PEER, true).unwrap();
         assert!(read_one(&mut spool, &mut BytesMut::new()));
         assert_eq!(spool.sealed_before(), 0, "the run itself knows");
         if !killed {

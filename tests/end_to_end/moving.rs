@@ -3,6 +3,8 @@
 use std::fs;
 use std::process::Command;
 
+use rustix::process::Signal;
+
 use crate::broker::Broker;
 use crate::device::{Device, Identity, LINK, readings};
 use crate::fleet::{configure_sensor, sensor};
@@ -269,33 +271,39 @@ fn a_spool_moves_with_the_device() {
 
 /// The spool outlives the sessions, which tell no more with whom its sequence was begun.
 #[test]
-fn a_spool_moves_with_a_device_that_was_restarted_meanwhile() {
+fn a_spool_moves_with_a_device_that_is_restarted_and_killed() {
     let broker = Broker::start();
-    let [first, second] = [Identity::Gateway, Identity::Stranger].map(|identity| gateway(&broker, identity, "plant/+"));
-    let device = [sensor(&broker, "plant", 0)];
-    enrol(&device[0], "s0", [&first, &second], &first);
+    let gateways = [Identity::Gateway, Identity::Stranger].map(|identity| gateway(&broker, identity, "plant/+"));
+    let [first, second] = &gateways;
+    let device = sensor(&broker, "plant", 0);
+    enrol(&device, "s0", [first, second], first);
+    second.trust("s0", &device);
     let options = ["--each", "--confirm", "--spool", "spool"];
-    let serving = [serve(&first), serve(&second)];
-    pair_all(&device);
-    let at_first = first.listen(&[]);
-    let mut sending = Process::spawn(device[0].send(&[&options[..], &["--timeout", "1", LINK]].concat()));
-    sending.write("to the first\n");
-    wait_until("what is for the first", || at_first.stdout() == b"to the first\n");
-    at_first.stop().succeeded();
-    sending.write("left\n");
-    sending.close_stdin();
-    sending.wait().failed(&[75], &["left in the spool"]);
-
-    device[0].lose_runtime_files();
-    hand_over(&device, &first, &second);
-    let at_second = second.listen(&[]);
-    device[0].send_all(&options, "to the second\n").succeeded();
-    let ended = at_second.stop().succeeded();
-    assert!(!ended.stderr.contains("lost") && !ended.stderr.contains("missing"), "{}", ended.stderr);
-    ended.wrote(b"left\nto the second\n");
-    for serving in serving {
+    // Some of it is confirmed by this gateway, and one is left. The sequence has no end.
+    let append = |lines: &str| {
+        device.send_all(&options, lines).failed(&[75], &["in the spool", "another sts-send is sending"]);
+    };
+    let restart_and_send = |gateway: &Device, delivered: &str, only_here: &str, left: &str| {
+        device.lose_runtime_files();
+        let serving = serve(gateway);
+        Process::spawn(device.pair(&[LINK])).wait().succeeded();
         serving.stop().succeeded();
-    }
+        let at_gateway = gateway.listen(&[]);
+        let sending = Process::spawn(device.send(&[&options[..], &[LINK]].concat()));
+        // What is left for the other gateway was published for this one, too.
+        wait_until("what was left", || at_gateway.stdout().ends_with(delivered.as_bytes()));
+        append(only_here);
+        wait_until("what came then", || at_gateway.stdout().ends_with(only_here.as_bytes()));
+        let ended = at_gateway.stop().succeeded();
+        assert!(!ended.stderr.contains("lost") && !ended.stderr.contains("missing"), "{}", ended.stderr);
+        append(left);
+        sending.signal(Signal::KILL);
+        sending.wait();
+    };
+    device.send_all(&options, "1\n2\n").failed(&[75], &["no session", "left in the spool"]);
+    restart_and_send(first, "1\n2\n", "3\n", "4\n");
+    restart_and_send(second, "4\n", "5\n", "6\n");
+    restart_and_send(first, "6\n", "7\n", "8\n");
 }
 
 /// A device with a link to each of two readers, of which only the first one has paired.

@@ -140,29 +140,6 @@ fn after_a_new_session_the_will_is_of_that() {
     }
 }
 
-/// It is sealed under a session that only its sender still has.
-#[test]
-fn of_a_session_that_was_ended_at_the_reader_no_will_is_written() {
-    let broker = Broker::start();
-    let pair = Pair::paired(&broker, "gcm");
-    let sniffer = Sniffer::start(&broker);
-    let receiver = pair.slave.listen(&[]);
-    let mut sender = start(&pair.master, &[]);
-    sender.write("before\n");
-    receiver.wait_for_stdout(b"before\n");
-    Process::spawn(pair.slave.pair(&["--end", LINK])).wait().succeeded();
-    kill(sender);
-    sniffer.wait_for_type(M2S, WILL, 1);
-    pair.agree();
-    let mut sender = start(&pair.master, &[]);
-    sender.write("after\n");
-    receiver.wait_for_stdout(b"before\nafter\n");
-    kill(sender);
-    let expected = format!("before\nafter\n{LINE}");
-    receiver.wait_for_stdout(expected.as_bytes());
-    receiver.stop().succeeded().wrote(expected.as_bytes());
-}
-
 #[test]
 fn the_will_waits_for_the_first_session() {
     let broker = Broker::start();

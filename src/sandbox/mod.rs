@@ -238,7 +238,10 @@ fn files(_: &Needs) -> Result<String, String> {
     Err("files: this system has no Landlock".to_owned())
 }
 
-/// Gives up all capabilities; says so, or why not. `None` if there are none, as for any user but root.
+/// Gives up all capabilities but one; says so, or why not. `None` if there are none, as for any user but root.
+///
+/// The one lets root pass through directories of others, whatever their modes: its own may be below them, as in a container's
+/// volume, and paths are opened again later. What it may open, Landlock decides.
 #[cfg(target_os = "linux")]
 fn capabilities() -> Result<Option<String>, String> {
     use rustix::thread::{CapabilitySet, CapabilitySets};
@@ -247,8 +250,8 @@ fn capabilities() -> Result<Option<String>, String> {
     if held.permitted.is_empty() && held.inheritable.is_empty() {
         return Ok(None);
     }
-    let none = CapabilitySet::empty();
-    let sets = CapabilitySets { effective: none, permitted: none, inheritable: none };
+    let kept = held.permitted & CapabilitySet::DAC_READ_SEARCH;
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     rustix::thread::set_capabilities(None, sets).map_err(fail)?;
     Ok(Some("capabilities".to_owned()))
 }

@@ -94,7 +94,13 @@ pub(super) fn read_former_peers(report: &Reporter) -> Result<Vec<FormerPeer>> {
 }
 
 fn former_peers(input: &[u8]) -> std::result::Result<Vec<FormerPeer>, BadInput> {
-    each_line(text_of(input, MAX_KNOWN_PEERS_LEN)?, |number, line| {
+    let text = text_of(input, MAX_KNOWN_PEERS_LEN)?;
+    // A name that is cut may be another peer's.
+    if !text.is_empty() && !text.ends_with('\n') {
+        let why = "it does not end with a newline, so the list may be cut short".to_owned();
+        return Err(BadInput { line: Some(text.lines().count()), why });
+    }
+    each_line(text, |number, line| {
         let word = line.split_ascii_whitespace().next().filter(|word| !word.starts_with('#'));
         let name = word.map(str::parse).transpose().map_err(|why: BadName| why.to_string())?;
         Ok(name.map(|name| FormerPeer { name, line_number: Some(number) }))
@@ -167,7 +173,9 @@ mod tests {
         let peers = former_peers(format!("# moved\np7\n\n {} link=a\r\np7 \n#p8\n", listed(1)).as_bytes()).unwrap();
         let found: Vec<_> = peers.iter().map(|peer| (peer.name.as_str(), peer.line_number)).collect();
         assert_eq!(found, [("p7", Some(2)), ("p1", Some(4)), ("p7", Some(5))]);
-        for bad in [&b"p1\n-\n"[..], b"p1\n../x\n", b"p1\n\xef\xbb\xbfp1\n", b"p1\n\0\0p2\n", b"p1\n# \xe4\n"] {
+        for bad in
+            [&b"p1\n-\n"[..], b"p1\n../x\n", b"p1\n\xef\xbb\xbfp1\n", b"p1\n\0\0p2\n", b"p1\n# \xe4\n", b"p2\np1"]
+        {
             assert_eq!(former_peers(bad).err().and_then(|bad| bad.line), Some(2), "{bad:?}");
         }
     }

@@ -152,7 +152,9 @@ impl PeersFile {
             return Ok(false);
         }
         let text = String::from_utf8_lossy(&bytes);
-        let peers = text.lines().filter_map(|line| PeersLine::parse(line, 0).ok().flatten());
+        // The last line is cut, perhaps before its links.
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let peers = whole.lines().filter_map(|line| PeersLine::parse(line, 0).ok().flatten());
         // One of them could be our own, written into the file by hand.
         Ok(peers.filter(|line| line.binding.is_for_all_links()).nth(2).is_some())
     }

@@ -29,15 +29,19 @@ pub(super) fn take(place: &TicketPlace, binding: &[u8; 32], now: u64) -> Result<
     Ok(Some(record))
 }
 
-/// Puts in a record in place of the one of its node; of too many, the oldest goes. False if another process has the file at this
-/// moment, and nothing is done: what that writes is as good, or the next run does a full handshake.
+/// Puts in a record in place of the one of its node; of too many, the oldest goes. False if nothing is done: another process has
+/// the file at this moment, and what that writes is as good, or there can be no such file.
 ///
 /// # Errors
-/// As [`take`].
+/// [`crate::Exit::Failed`] where writing fails: then the record may be in the file or not.
 pub(super) fn put(place: &TicketPlace, record: Record, now: u64) -> Result<bool> {
-    let dir = Dir::create(&place.dir, Guard::Private)?;
-    let Some(lock) = try_lock(&dir, place)? else { return Ok(false) };
-    let mut records = read(&dir, place, now)?;
+    let open = || -> Result<_> {
+        let dir = Dir::create(&place.dir, Guard::Private)?;
+        let lock = try_lock(&dir, place)?;
+        let records = read(&dir, place, now)?;
+        Ok((dir, lock, records))
+    };
+    let Ok((dir, Some(lock), mut records)) = open() else { return Ok(false) };
     records.retain(|known| known.binding != record.binding);
     records.push(record);
     records.drain(..records.len().saturating_sub(MAX_NODES));
@@ -100,6 +104,13 @@ mod tests {
 
     fn taken(place: &TicketPlace, node: u8) -> Option<u8> {
         take(place, &[node; 32], NOW).unwrap().map(|record| record.ticket[0])
+    }
+
+    #[test]
+    fn where_there_can_be_no_file_nothing_is_done() {
+        let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join("run"), "not a directory").unwrap();
+        assert!(!put(&place(&home), of_node(1, 10), NOW).unwrap());
     }
 
     #[test]

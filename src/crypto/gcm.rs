@@ -4,13 +4,12 @@
 //! there are any: with messages of 64 KiB it is three times as fast. It exists for two architectures, and there for processors
 //! with certain instructions; `aes-gcm` runs everywhere. Both give the same bytes, which the tests check.
 
-use std::hint::black_box;
-
 use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
 use bytes::BytesMut;
 
 use crate::Rejected;
+use crate::stack::without_traces;
 
 /// Length in bytes of the nonce.
 pub(crate) const NONCE_LEN: usize = 12;
@@ -18,9 +17,6 @@ pub(crate) const NONCE_LEN: usize = 12;
 pub(crate) const TAG_LEN: usize = 16;
 /// Length in bytes of the key.
 const KEY_LEN: usize = 32;
-
-/// How many bytes of the stack are erased after a key was used: more than either implementation fills, which the tests check.
-const STACK_LEN: usize = 4096;
 
 /// A key, expanded and ready to seal or open; erased when it is dropped.
 pub(crate) enum Gcm {
@@ -109,28 +105,10 @@ impl Gcm {
     }
 }
 
-/// Calls `work`, and erases what it left on the stack: both implementations erase a key, but not the copies of it that the
-/// compiler made there.
-fn without_traces<T>(work: impl FnOnce() -> T) -> T {
-    let result = apart(work);
-    erase_stack();
-    result
-}
-
-/// In a frame of its own, which begins where that of [`erase_stack`] does.
-#[inline(never)]
-fn apart<T>(work: impl FnOnce() -> T) -> T {
-    work()
-}
-
-#[inline(never)]
-fn erase_stack() {
-    black_box([0_u8; STACK_LEN]);
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::{self, File};
+    use std::hint::black_box;
     use std::io::{Read, Seek, SeekFrom};
 
     use proptest::prelude::*;

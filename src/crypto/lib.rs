@@ -21,6 +21,7 @@ pub mod schedule;
 mod rejected;
 pub mod role;
 pub mod secret;
+mod stack;
 pub mod suite;
 
 pub use rejected::Rejected;

@@ -14,6 +14,7 @@ use super::exchange::SharedSecret;
 use crate::Rejected;
 use crate::role::Role;
 use crate::secret::{Confirm, Epoch, HandshakeSeal, Key, KeyPurpose, Pake, Refusal, Root, Side, Tree};
+use crate::stack::without_traces;
 
 /// Length in bytes of SHA-256's output, and of every MAC of the handshake.
 pub const DIGEST_LEN: usize = 32;
@@ -34,8 +35,6 @@ pub type Features = [u8; 4];
 pub type Cookie = [u8; COOKIE_LEN];
 
 const OKM_LEN_FITS: &str = "the length is below HKDF-SHA-256's limit of 8,160 bytes";
-/// Most bytes of the stack that deriving a key uses.
-const ERASED_STACK_LEN: usize = 4096;
 
 /// SHA-256 over `parts`, each after its length as 8 bytes, big-endian: no two lists of parts hash the same bytes.
 #[must_use]
@@ -371,20 +370,14 @@ pub(super) fn expand<P: KeyPurpose>(prk: &Key<impl KeyPurpose>, info: &[&[u8]], 
     Key::new(expand_bytes(prk.expose(), info, len))
 }
 
-/// As [`expand`], compiled once for keys of all purposes.
+/// As [`expand`], compiled once for keys of all purposes. hkdf leaves copies of a key on the stack.
 pub(super) fn expand_bytes(prk: &[u8], info: &[&[u8]], len: usize) -> Zeroizing<Vec<u8>> {
-    let hkdf = Hkdf::<Sha256>::from_prk(prk).expect("each key that others are expanded from is one digest long");
-    let mut okm = Zeroizing::new(vec![0; len]);
-    hkdf.expand_multi_info(info, &mut okm).expect(OKM_LEN_FITS);
-    erase_stack();
-    okm
-}
-
-/// Overwrites the part of the stack that returned functions used: hkdf leaves copies of a key there, and erases none.
-#[inline(never)]
-fn erase_stack() {
-    // Words, as each of them is one write that the compiler must not leave out.
-    drop(Zeroizing::new([0_u64; ERASED_STACK_LEN / size_of::<u64>()]));
+    without_traces(|| {
+        let hkdf = Hkdf::<Sha256>::from_prk(prk).expect("each key that others are expanded from is one digest long");
+        let mut okm = Zeroizing::new(vec![0; len]);
+        hkdf.expand_multi_info(info, &mut okm).expect(OKM_LEN_FITS);
+        okm
+    })
 }
 
 pub(super) fn hmac<P: KeyPurpose>(key: &Key<P>, parts: &[&[u8]]) -> Hmac<Sha256> {

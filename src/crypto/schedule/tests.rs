@@ -2,7 +2,7 @@ use rand::Rng;
 use zeroize::ZeroizeOnDrop;
 
 use super::*;
-use crate::hex;
+use crate::{hex, stack};
 
 fn schedule() -> Schedule {
     schedule_with(None)
@@ -175,10 +175,10 @@ fn what_was_derived_is_not_left_on_the_stack() {
     use std::os::unix::fs::FileExt;
 
     let memory = File::open("/proc/self/mem").unwrap();
-    let mut below = vec![0; ERASED_STACK_LEN];
+    let mut below = vec![0; stack::ERASED_LEN];
     let here = std::ptr::from_ref(&memory).addr();
     let key = expand_bytes(&[0xa5; 32], &[b"a key"], 32);
-    memory.read_exact_at(&mut below, u64::try_from(here - ERASED_STACK_LEN).unwrap()).unwrap();
+    memory.read_exact_at(&mut below, u64::try_from(here - stack::ERASED_LEN).unwrap()).unwrap();
     assert!(!below.windows(key.len()).any(|window| window == &key[..]));
 }
 

@@ -163,6 +163,12 @@ impl Bench {
         Ok(start.elapsed())
     }
 
+    /// Replaces all sessions: a receiver would report what was sent while there was none.
+    pub(crate) fn begin_anew(&self) -> Result<()> {
+        run(&mut self.tool(Device::Gateway, "sts-pair", &["-q", "--end"]))?;
+        self.pair().map(drop)
+    }
+
     /// sts-send on the station; stdin is piped.
     pub(crate) fn send(&self, args: &[&str]) -> Command {
         self.tool(Device::Station, "sts-send", args)

@@ -154,6 +154,7 @@ fn newlines(bytes: &[u8]) -> u64 {
 
 /// Through sts-send with these options and sts-recv; everything must arrive.
 pub(crate) fn ours(bench: &Bench, args: &[&str], input: &Input) -> Result<Flow> {
+    bench.begin_anew()?;
     let mut receiver = bench.listen(&["--once"])?;
     let stdout = receiver.stdout()?;
     let (flow, mut sender) = through(&mut bench.send(args), stdout, &receiver, input)?;

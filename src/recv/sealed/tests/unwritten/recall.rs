@@ -8,9 +8,8 @@ use crate::recv::incoming::Supply;
 /// Less than a run waits for what an earlier one was told of, and more than one waits that is told itself.
 const SHORT: Duration = Duration::from_secs(6);
 
-/// A run with `--once` is over. It followed one stream, which told of two messages of another one. Returns these: the run
-/// left them with the broker.
-fn left_by_once(run: &mut Run<'_>) -> [bytes::Bytes; 2] {
+/// A run with `--once` follows one stream, which has told of two messages of another one. Returns these, and the stream.
+fn follow_teller(run: &mut Run<'_>) -> ([bytes::Bytes; 2], Sender) {
     run.follow_one(true);
     let mut left = run.sender(0);
     let messages = [(); 2].map(|()| message(&mut left));
@@ -18,6 +17,13 @@ fn left_by_once(run: &mut Run<'_>) -> [bytes::Bytes; 2] {
     teller.begin_with(Preamble { ended: vec![told(&left, 2, None)], ..Preamble::default() });
     let written = run.accept(&message(&mut teller), false);
     run.write(written);
+    (messages, teller)
+}
+
+/// A run with `--once` is over. It followed one stream, which told of two messages of another one. Returns these: the run
+/// left them with the broker.
+fn left_by_once(run: &mut Run<'_>) -> [bytes::Bytes; 2] {
+    let (messages, _) = follow_teller(run);
     run.streams.close(run.now).unwrap();
     run.once = false;
     messages
@@ -177,13 +183,7 @@ fn runs_in_which_later_messages_come_at_once_report_what_is_lost_after_a_few() {
 fn what_comes_again_is_no_sign_that_the_broker_has_nothing_more() {
     let report = silent();
     let mut run = Run::new(&report);
-    run.follow_one(true);
-    let mut left = run.sender(0);
-    let messages = [(); 2].map(|()| message(&mut left));
-    let mut teller = run.sender(1);
-    teller.begin_with(Preamble { ended: vec![told(&left, 2, None)], ..Preamble::default() });
-    let written = run.accept(&message(&mut teller), false);
-    run.write(written);
+    let (messages, mut teller) = follow_teller(&mut run);
     for _ in 0..10 {
         run.restart();
         let written = run.accept(&message(&mut teller), false);
@@ -222,13 +222,7 @@ fn what_runs_that_follow_one_stream_see_and_leave_is_not_lost() {
 fn what_a_run_has_left_is_not_lost_in_it_whatever_comes_after_that() {
     let report = silent();
     let mut run = Run::new(&report);
-    run.follow_one(true);
-    let mut left = run.sender(0);
-    let messages = [(); 2].map(|()| message(&mut left));
-    let mut followed = run.sender(1);
-    followed.begin_with(Preamble { ended: vec![told(&left, 2, None)], ..Preamble::default() });
-    let written = run.accept(&message(&mut followed), false);
-    run.write(written);
+    let (messages, mut followed) = follow_teller(&mut run);
     run.restart();
     // An earlier run knows its stream, so that it says nothing of what is left.
     let written = run.accept(&message(&mut followed), false);

@@ -269,8 +269,9 @@ impl Watch {
         self.changes = None;
     }
 
-    /// Looks again at the files that changed, reading only those; true if a session came, went or changed its standing. Where
-    /// nothing changed this is one system call. It is `date` that tells files that may still change without a new stamp.
+    /// Looks again at the files that changed, reading only those; true if a session came, went or changed its standing, or their
+    /// order did. Where nothing changed this is one system call, and reading the order if all files are read with their keys.
+    /// It is `date` that tells files that may still change without a new stamp.
     ///
     /// # Errors
     /// [`crate::Exit::Failed`] where the directory cannot be read.
